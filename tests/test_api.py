@@ -144,8 +144,8 @@ def test_pairs_without_a_list_have_no_score(recommender, caplog):
     assert pairs["user_id"].to_list() == ["K1", "nobody", "K1"]
     assert pairs["item_id"].to_list() == [taken, "sku-35", "no such"]
     assert pairs["score"].null_count() == 3
-    assert "users has 1 unknown ids, without scores: 'nobody'" in caplog.text
-    assert "items has 1 unknown ids, without scores: 'no such'" in caplog.text
+    assert "users has 1 unknown ids, which get no score: 'nobody'" in caplog.text
+    assert "items has 1 unknown ids, which get no score: 'no such'" in caplog.text
     with pytest.raises(ValueError, match="are 1, and items 2"):
         recommender.score("K1", ["sku-01", "sku-35"])
 
@@ -480,7 +480,7 @@ def test_ids_with_which_a_recommender_was_fitted_are_found():
          r"timestamp\. Set `columns\[\"user_id\"\]`"),
         (LOG.rename({"user_id": "who"}), THINGS.select(a="title", b="title"), {},
          r"items has no column with ids of interactions\['item_id'\], such as 'sku-\d\d'.*: it has a, b\. Name"),
-        (LOG.select("user_id", "timestamp"), THINGS, {}, "interactions has no two columns of users and items"),
+        (LOG.select("user_id", "timestamp"), THINGS, {}, "interactions has no pair of columns with users and items"),
         (LOG.filter(user_id="K1"), THINGS, {}, "interactions has one user, 'K1'"),
         (LOG, THINGS.with_columns(pl.col("item_id") + "x"), {}, "items has none of the log's item_ids: .*alike"),
         (LOG.with_columns(rating=70), THINGS, {}, "'rating' of interactions ranges from 70 to 70, .*Set `rating_min`"),
@@ -489,13 +489,13 @@ def test_ids_with_which_a_recommender_was_fitted_are_found():
         ({"user_id": [1]}, THINGS, {}, "interactions is of type dict: a table is expected. Give a frame or the path"),
         (LOG, THINGS, {"method": "linera"}, "method is 'linera': .* the nearest one is linear"),
         (LOG, THINGS, {"linear": {"recencies": [1.5]}}, r"^linear.recencies\[0\] is 1.5: input should be less than or"),
-        (LOG, THINGS, {"linear": {"recency": [1]}}, "linear.recency is no parameter. The nearest one is `linear.recen"),
-        (LOG, THINGS, {"sources": ["retriever"]}, "names retriever, but this run reads none"),
+        (LOG, THINGS, {"linear": {"recency": [1]}}, "linear.recency is not a parameter. The nearest one is `linear.r"),
+        (LOG, THINGS, {"sources": ["retriever"]}, "names retriever, but this run loads none"),
         (LOG, THINGS, {"columns": {"user_id": ["user_id"]}}, r"^columns\[.user_id.\] is \['user_id'\]: the"),
         (LOG, THINGS, {"columns": {"timestamp": ["day", "time"]}}, r"^columns.*is .'day', 'time'.: .*user_id"),
         (LOG, THINGS, {"columns": {"user": "user_id"}}, "columns names 'user': only user_id, item_id"),
         (LOG.group_by("user_id").head(5), THINGS, {"split": {"kind": "per_user_last_out"}},
-         "^min_history is 3, so that the training split has no samples .* Lower it, or change `split`"),
+         "^min_history is 3, so the training split has no samples, .* Lower it, or change `split`"),
         (LOG.group_by("user_id").head(3), THINGS, {}, "^min_history is 3: none of the 180 interactions"),
     ],
 )  # fmt: skip
@@ -511,9 +511,9 @@ def test_a_missing_file_is_refused():
 
 
 def test_an_unknown_setting_is_refused_with_the_nearest_one():
-    with pytest.raises(TypeError, match=r"'metod' is no setting of Recommender\.fit; the nearest one is 'method'"):
+    with pytest.raises(TypeError, match=r"'metod' is not a setting of Recommender\.fit; the nearest one is 'method'"):
         fit(LOG, THINGS, metod="linear")
-    with pytest.raises(TypeError, match="'variant' is no setting"):  # of a project alone
+    with pytest.raises(TypeError, match="'variant' is not a setting"):  # of a project alone
         fit(LOG, THINGS, variant="reclora")
 
 
@@ -542,7 +542,7 @@ def test_unknown_users_and_items_are_told(recommender, caplog):
 
 
 def test_what_cannot_be_a_request_is_refused(recommender):
-    with pytest.raises(ValueError, match="users are given beside histories"):
+    with pytest.raises(ValueError, match="users are given together with histories"):
         recommender.recommend(["K1"], histories=[[]])
     with pytest.raises(ValueError, match="n is 0"):
         recommender.recommend(n=0)

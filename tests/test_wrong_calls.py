@@ -104,7 +104,7 @@ PYTHON = {
     "a number as name": (lambda: fit(columns={"rating": 3}), 'columns["rating"] is 3: input should be a valid string.'),
     "one column for two": (
         lambda: fit(columns={"user_id": "item_id"}),
-        'columns["user_id"] names the same column as `columns["item_id"]`, \'item_id\'. Give each one of its own.',
+        'columns["user_id"] names the same column as `columns["item_id"]`, \'item_id\'. Give each its own column.',
     ),
     "a column that is nowhere": (
         lambda: fit(columns={"user_id": "nope"}),
@@ -116,11 +116,12 @@ PYTHON = {
     ),
     "a name of a further column": (
         lambda: fit(columns={"rating": {"from": "timestamp", "kind": "number"}}),
-        "columns.rating is a name that every log has for something else. Choose another name.",
+        "columns.rating is a name that every log uses for something else. Choose another name.",
     ),
     "weights of numbers": (
         lambda: fit(columns={"price": {"from": "timestamp", "kind": "number", "weights": {"a": 1}}}),
-        "columns.price.weights is {'a': 1.0}, and `columns.price.kind` is number: columns of kind event have weights",
+        "columns.price.weights is {'a': 1.0}, and `columns.price.kind` is number: only columns of kind event have "
+        "weights",
     ),
     "an unknown method": (lambda: fit(method="x"), "method is 'x': it must be one of validation, popularity"),
     "sources in a text": (lambda: fit(sources="popularity"), "sources is 'popularity': input should be a valid tuple."),
@@ -135,7 +136,10 @@ PYTHON = {
         lambda: fit(split={"train": 0.9, "validation": 0.2}),
         "split.train is 0.9, and with `split.validation` 0.2 leaves no rows to test. Lower them to a sum below 1.",
     ),
-    "a misspelt key": (lambda: fit(split={"trian": 0.9}), "split.trian is no parameter. The nearest one is `split.tr"),
+    "a misspelt key": (
+        lambda: fit(split={"trian": 0.9}),
+        "split.trian is not a parameter. The nearest one is `split.tr",
+    ),
     "longer histories than any": (
         lambda: fit(min_history=9999),
         "min_history is 9999: none of the 840 interactions has a history of that many events of its user (at most 13). "
@@ -144,7 +148,7 @@ PYTHON = {
     "a core of nobody": (lambda: fit(k_core=500), "interactions has no interaction left after cleaning"),
     "a threshold off the scale": (
         lambda: fit_log(LOG.with_columns(rating=3), label_threshold=9),
-        "label_threshold is 9, which gives one class only on a scale from 1 to 5: it must lie above `rating_min`",
+        "label_threshold is 9, which gives only one class on a scale from 1 to 5: it must lie above `rating_min`",
     ),
     "an unknown column to drop by": (lambda: fit(drop={"nope": [1]}), "interactions has no column 'nope', only: user_"),
     "an unfit format of times": (
@@ -177,16 +181,16 @@ REQUESTS = {
     "no likes": (lambda made: made.evaluate(likes=0), "likes is 0: input should be greater than or equal to 1."),
     "likes in words": (lambda made: made.evaluate(likes="many"), "likes is 'many': input should be a valid integer"),
     "one like": (lambda made: made.evaluate(likes=1), "likes is 1, which draws likes of 1 user(s)"),
-    "True as user": (lambda made: made.recommend([True]), "users: True is no id: ids are whole numbers or text."),
-    "nested users": (lambda made: made.recommend([["K1"]]), "users: ['K1'] is no id"),
-    "users in a dict": (lambda made: made.recommend({"K1": 1}), "users: {'K1': 1} is no id"),
+    "True as user": (lambda made: made.recommend([True]), "users: True is not an id: ids are whole numbers or text."),
+    "nested users": (lambda made: made.recommend([["K1"]]), "users: ['K1'] is not an id"),
+    "users in a dict": (lambda made: made.recommend({"K1": 1}), "users: {'K1': 1} is not an id"),
     "a table without ids": (
         lambda made: made.recommend(pl.DataFrame({"a": ["K1"], "b": [1]})),
-        "users is a table with the columns a, b. Give ids, or a table whose ids are in user_id.",
+        "users is a table with the columns a, b. Give ids, or a table with ids in the column user_id.",
     ),
     "users and visitors": (
         lambda made: made.recommend(["K1"], histories=[[]]),
-        "users are given beside histories of visitors. Call",
+        "users are given together with histories of visitors. Call",
     ),
     "a number as histories": (lambda made: made.recommend(histories=3), "histories is of type int: each visitor has"),
     "histories in a dict": (
@@ -194,9 +198,12 @@ REQUESTS = {
         "histories is of type dict: each visitor",
     ),
     "flat histories": (lambda made: made.recommend(histories=["sku-01"]), "histories[0] is 'sku-01': each visitor has"),
-    "nested histories": (lambda made: made.recommend(histories=[[["sku-01"]]]), "histories[0]: ['sku-01'] is no id"),
-    "nested items": (lambda made: made.recommend("K1", exclude=[["sku-01"]]), "exclude: ['sku-01'] is no id"),
-    "fractions as items": (lambda made: made.recommend("K1", candidates=[1.5]), "candidates: 1.5 is no id"),
+    "nested histories": (
+        lambda made: made.recommend(histories=[[["sku-01"]]]),
+        "histories[0]: ['sku-01'] is not an id",
+    ),
+    "nested items": (lambda made: made.recommend("K1", exclude=[["sku-01"]]), "exclude: ['sku-01'] is not an id"),
+    "fractions as items": (lambda made: made.recommend("K1", candidates=[1.5]), "candidates: 1.5 is not an id"),
     "a word about repeats": (
         lambda made: made.recommend("K1", repeat="yes"),
         "repeat is 'yes': it must be True, False",
@@ -300,7 +307,7 @@ RUN = {
     "structs as times": (lambda: clean(RAW.with_columns(t=pl.struct("u"))), "Column 't' of raw_interactions is of"),
     "another format of times": (
         lambda: clean(RAW.with_columns(t=pl.lit("1.1.2020")), timestamp_format="%Y-%m-%d"),
-        "Column 't' of raw_interactions has 3 of 3 values that don't match the format '%Y-%m-%d', the first is",
+        "Column 't' of raw_interactions has 3 of 3 values that do not match the format '%Y-%m-%d', the first is",
     ),
     "another unit of times": (
         lambda: clean(RAW.with_columns(pl.col("t") * 10**12)),
@@ -348,12 +355,12 @@ RUN = {
     ),
     "a misspelt key": (
         lambda: validated(settings(kcore=1)),
-        "ingestion.kcore is no parameter. The nearest one is `ingestion.k_core`.",
+        "ingestion.kcore is not a parameter. The nearest one is `ingestion.k_core`.",
     ),
     "a number as block": (lambda: validated(settings(items=3)), "ingestion.items is 3: input should be a valid dict"),
     "a threshold off the scale": (
         lambda: validated(settings(label_threshold=9)),
-        "ingestion.label_threshold is 9, which gives one class only on a scale from 1 to 5: it must lie above "
+        "ingestion.label_threshold is 9, which gives only one class on a scale from 1 to 5: it must lie above "
         "`ingestion.rating_min`, at most at `ingestion.rating_max`.",
     ),
     "ratings and clicks": (
@@ -366,7 +373,7 @@ RUN = {
     ),
     "no column of times": (
         lambda: validated(settings("interactions", timestamp=None)),
-        "ingestion.interactions.timestamp is null: histories are in the order of time",
+        "ingestion.interactions.timestamp is null: histories are ordered by time",
     ),
     "days in reverse": (
         lambda: validated(settings("plausible_times", first_day="2020-01-01", last_day="2019-01-01")),
@@ -385,7 +392,7 @@ COMMANDS = {
     "no file": (new_log, [], "Missing argument 'TABLES...'."),
     "an empty file": (new_log, ["empty.csv", "--yes"], "empty.csv is empty. Nothing was written."),
     "a header alone": (new_log, ["header.csv", "--yes"], "header.csv has no row below its header: fill it"),
-    "a single column": (new_log, ["one.csv", "--yes"], "No separator parts the lines of one.csv into fields"),
+    "a single column": (new_log, ["one.csv", "--yes"], "No separator was recognised in one.csv"),
     "no parquet": (new_log, ["bad.parquet", "--yes"], "bad.parquet cannot be read: "),
     "an object": (new_log, ["object.json", "--yes"], "object.json is one JSON object, not a table."),
     "no ids": (
@@ -405,7 +412,7 @@ COMMANDS = {
     "a parameter twice": (own["study"], ["--params", "a=1,a=2"], "--params names a several times: give each"),
     "no YAML": (own["serve"], ["--params", "a='"], "the value is not valid YAML; to pass it as text, quote it"),
     "an unknown option": (own["study"], ["--nope"], "No such option '--nope'."),
-    "no project to look into": (provenance, ["why", "x"], "This folder is in no Kedro project. Change to one."),
+    "no project to look into": (provenance, ["why", "x"], "This folder is not in a Kedro project. Change to one."),
     "no version to compare": (provenance, ["diff"], "Missing argument 'ONE'."),
     "a word as number": (provenance, ["gc", "--keep", "x"], "Invalid value for '--keep': 'x' is not a valid integer"),
 }

@@ -160,7 +160,7 @@ class Archive:
         """Raise ValueError if stored data are needed, or may not be removed."""
         if obstacles := [*self._obstacles(erased, in_use)]:
             lines = "\n".join(f"- {obstacle}" for obstacle in obstacles)
-            raise ValueError(f"Not all of what should be erased can be. Nothing was erased.\n{lines}")
+            raise ValueError(f"Some versions cannot be erased. Nothing was erased.\n{lines}")
 
     def _obstacles(self, erased: Collection[ArchivedVersion], in_use: Collection[tuple[str, str]]) -> Iterator[str]:
         """Yield the reasons why versions cannot be erased."""

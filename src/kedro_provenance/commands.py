@@ -88,7 +88,7 @@ def project_around() -> Path:
     """Return the project that the working directory is in, or raise RunRefusedError."""
     if project := find_kedro_project(Path.cwd()):
         return project
-    raise RunRefusedError("This folder is in no Kedro project. Change to one.")
+    raise RunRefusedError("This folder is not in a Kedro project. Change to one.")
 
 
 @contextmanager
@@ -208,7 +208,7 @@ def why(node: str, names: Sequence[str], env: str | None, as_json: bool) -> None
 def require_node(node: str, run: Run) -> None:
     """Raise RunRefusedError for a node that is in none of the pipelines."""
     if node not in (existing := [each.name for each in run.pipeline.nodes]):
-        raise RunRefusedError(f"{node} is no node of these pipelines, which have {', '.join(existing)}.")
+        raise RunRefusedError(f"{node} is not a node of these pipelines, which have {', '.join(existing)}.")
 
 
 entry_argument = click.argument("entry")
@@ -224,7 +224,7 @@ def show(entry: str, version: str | None, env: str | None, as_json: bool) -> Non
         entry, version = choose(entry, folder, version, run.catalog)
         stored = run.catalog.stored(entry)
         if stored is None or stored.recipe is None:
-            raise RunRefusedError(f"Nothing says what {entry} was made of{f' in {version}' if version else ''}.")
+            raise RunRefusedError(f"There is no record of {entry}{f' in {version}' if version else ''}.")
         output = stored.recorded() | {"version": stored.version, "is_intact": stored.is_intact}
         described = [each.described() for each in stored.lineage]
         output["lineage"] = [{name: value for name, value in each.items() if value} for each in described]

@@ -37,7 +37,7 @@ class ConfiguredCatalog(CatalogOfCopies):
             if not isinstance(entry, Mapping):
                 raise DatasetError(
                     f"The catalog entry {name} is {quoted_value(entry)}, but an entry is a block with a `type`. A "
-                    "table that is not there is `{type: MemoryDataset, data: null}`"
+                    "missing table is `{type: MemoryDataset, data: null}`"
                 )
         entries = {name: with_credentials(name, entry, credentials or {}) for name, entry in (catalog or {}).items()}
         return super().from_config(entries, credentials, *args, **kwargs)
@@ -86,7 +86,7 @@ class ConfiguredCatalog(CatalogOfCopies):
         entry = self.entry(ds_name)
         if "filepath" not in entry:
             raise ValueError(
-                f"The catalog entry {ds_name} has no filepath, so what its node leaves cannot be kept elsewhere."
+                f"The catalog entry {ds_name} has no filepath, so the output of its node cannot be kept elsewhere."
             )
         self.reconfigure(ds_name, at_local_path(entry, folder / Path(entry["filepath"]).name))
 

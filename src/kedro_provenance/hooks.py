@@ -90,13 +90,13 @@ class ProvenanceHooks:
         """Start the run, and refuse whatever is wrong before anything is written."""
         if self._run and self._thread is not threading.current_thread() and self._thread.is_alive():
             raise RunRefusedError(
-                "Another run is on its way in this process, which has one at a time. Nothing was written. Start again "
+                "Another run is in progress in this process, which can only have one. Nothing was written. Start again "
                 "when it has ended."
             )
         if parameters_in_use() is not self._session.parameters:
             raise RunRefusedError(
                 "While this run began, another one with other parameters began in this process, and Kedro keeps the "
-                "pipelines of one alone. Nothing was written. Start again."
+                "pipelines of only one. Nothing was written. Start again."
             )
         if self._run:  # it was interrupted in a notebook: Kedro calls no hook then
             self._end_run()

@@ -186,9 +186,7 @@ def reading_remote(versions: RemoteVersions, kind: type[AbstractDataset]) -> typ
 
         def _get_save_path(self) -> PurePosixPath:
             super()._get_save_path()  # which refuses a version that exists
-            raise DatasetError(
-                f"What lies in {versions.address} is saved through the catalog: `catalog.save(name, data)`."
-            )
+            raise DatasetError(f"Data in {versions.address} are saved through the catalog: `catalog.save(name, data)`.")
 
     Reading.__name__, Reading.__qualname__, Reading.__module__ = kind.__name__, kind.__qualname__, kind.__module__
     return Reading

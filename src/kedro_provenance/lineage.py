@@ -101,7 +101,7 @@ def _ancestor(id: str, folder: Path | None) -> Ancestor:
             _known[id] = parse_ancestor(json.loads((folder / f"{id}.json").read_bytes()), folder)
         except (OSError, ValueError) as error:
             raise FileNotFoundError(
-                f"{folder}/{id}.json, which says what results come from, is gone or damaged. Make them again, by a run "
-                "without --only-missing-outputs."
+                f"{folder}/{id}.json, which records what results were made of, is missing or damaged. Make the results "
+                "again, by a run without --only-missing-outputs."
             ) from error
     return _known[id]

@@ -33,14 +33,14 @@ def lock_data(run: Run) -> None:
                 raise RunRefusedError(
                     f"Another run uses the data folder {run.data}: {lock.read() or 'it has just begun'}. Nothing was "
                     "written. Start again when that run has ended; two runs at the same time need two data folders, "
-                    "which `data` in globals.yml names."
+                    "set by `data` in globals.yml."
                 )
     except OSError as error:
-        logger.warning("%s cannot be locked (%s): see to it that no two runs use this folder at once.", file, error)
+        logger.warning("%s cannot be locked (%s): make sure that no two runs use this folder at once.", file, error)
     run.held.enter_context(lock)
     if is_remote(run.data_address):
         logger.warning(
-            "%s cannot be locked: runs of this project folder wait for one another, but see to it that no run of "
+            "%s cannot be locked: runs of this project folder wait for one another, but make sure that no run of "
             "another folder or machine saves there at the same time.",
             run.data_address,
         )
@@ -67,7 +67,6 @@ def open_lock(file: Path) -> IO[str]:
         os.close(descriptor)
         obstacle = "no regular file"
     raise RunRefusedError(
-        f"The run's lock {file} cannot be opened ({obstacle}), where a plain file of yours is expected, in a folder "
-        "that you may write to. Nothing was written. If no run uses this data folder, remove what is there and start "
-        "again."
+        f"The run's lock {file} cannot be opened ({obstacle}), but a plain file of yours in a writable folder is "
+        "expected. Nothing was written. If no run uses this data folder, remove it and start again."
     )

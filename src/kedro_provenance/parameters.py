@@ -189,9 +189,7 @@ def copied(value: Any, path: str, entries: Mapping[str, Any]) -> Any:
         raise Fault(Parameter(path), f"is like {like!r}", f"{parent} has {', '.join(others) or 'no other entry'}")
     copy = _changed(copied(others[like], f"{parent}.{like}", others), changes)
     if copy == changes:
-        raise Fault(
-            Parameter(path), f"is like {like!r}, but has values of its own for all of it", advice="Give it another name"
-        )
+        raise Fault(Parameter(path), f"is like {like!r}, but changes all of its values", advice="Give it another name")
     return copy
 
 
@@ -253,7 +251,7 @@ def structure_faults(
         >>> declared = {"model": {"depth": 8}, "history": {"short": {"recent": {"k": 10}}, "rating_levels": None}}
         >>> given = {"modle": {"depth": 3}, "history": {"short": {"latest": {}}, "rating_levels": {"step": 0.5}}}
         >>> print(*structure_faults(given, declared, ["history.short"]))
-        modle is no parameter. The nearest one is `model`.
+        modle is not a parameter. The nearest one is `model`.
         >>> print(*structure_faults({"model": 3}, declared, []))
         model is 3: it must be a block of depth.
     """
@@ -288,7 +286,7 @@ def value_faults(error: ValidationError, block: Any, path: str, paths: Collectio
         ...     paths = ["prompt.max_token", "prompt.max_tokens"]
         ...     print(value_faults(error, {"max_token": 256, "max_tokens": -1}, "prompt", paths))
         prompt.max_tokens is -1: input should be greater than or equal to 1.
-        prompt.max_token is no parameter. The nearest one is `prompt.max_tokens`.
+        prompt.max_token is not a parameter. The nearest one is `prompt.max_tokens`.
     """
     found = error.errors()
     places = [fault["loc"][:-1] for fault in found]  # a list with a wrong element counts as too short, too
@@ -313,7 +311,7 @@ def _value_fault(fault: Mapping[str, Any], block: Any, path: str, paths: Collect
 
 def _no_parameter(path: str, paths: Collection[str]) -> Fault:
     nearest = Parameter(nearest_path(path, paths))
-    return Fault(Parameter(path), "is no parameter", advice=("The nearest one is ", nearest))
+    return Fault(Parameter(path), "is not a parameter", advice=("The nearest one is ", nearest))
 
 
 def _path_within(block: Any, keys: Sequence[int | str], path: str) -> str:

@@ -72,7 +72,7 @@ def plan(pipeline: Pipeline, catalog: AtomicCatalog) -> list[Step]:
     for node in reversed(pipeline.nodes):
         read = {name for other, why in reasons.items() if why for name in other.inputs}
         needed = [name for name in node.outputs if name in read and is_in_memory(catalog.get(name))]
-        reasons[node] = reasons[node] or tuple(f"{name} is read, and held in memory alone" for name in needed)
+        reasons[node] = reasons[node] or tuple(f"{name} is needed, but only held in memory" for name in needed)
     return [Step(node, why) for node, why in reasons.items()]
 
 
@@ -88,14 +88,14 @@ def reasons_to_run(
     yield from recipe.uncertain
     for name in node.inputs:
         if name not in made_again and is_untracked(name, catalog):
-            yield f"{name} is known to this run alone"
+            yield f"{name} is only known to this run"
     if remade := [name for name in node.inputs if name in made_again]:
         yield f"{', '.join(remade)} {'is' if len(remade) == 1 else 'are'} made again"
     if leaves_nothing(node, catalog) and catalog.read.isdisjoint(node.outputs):
         if last := catalog.records.last_run(node.name):
             yield from differences(last, recipe)
         else:
-            yield "nothing says what it read last"
+            yield "no record of its last inputs"
     for name in node.outputs:
         dataset, stored = catalog.get(name), catalog.stored(name)
         if dataset is None or is_in_memory(dataset):

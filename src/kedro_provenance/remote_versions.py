@@ -80,12 +80,12 @@ class RemoteVersions:
         """Have the cache hold the version, or raise OSError: complete and with the files that were saved."""
         copy, address = self.folder / version, f"{self.address}/{version}"
         if not self.has(version):
-            raise StorageError(f"{address} is not there, or not whole: it has no {MARKER}.")
+            raise StorageError(f"{address} is missing or incomplete: it has no {MARKER}.")
         stored = self.stored(version)
         if copy.is_dir():
             if stored.recipe is None or stored.content == content_of(copy):
                 return
-            logger.warning("%s is damaged, its files are not what was saved: it is fetched again.", copy)
+            logger.warning("%s is damaged (its files have changed) and is downloaded again.", copy)
             shutil.rmtree(copy)
         with atomic_folder(copy, shared=True) as draft:
             names = [name for name in states(address, self.options) if name != MARKER]
@@ -133,5 +133,5 @@ class RemoteVersions:
             with storage_at(address, self.options) as (storage, path):
                 changes = [storage.modified(name) for name in storage.find(path)]
             if changes and max(changes) < datetime.now(changes[0].tzinfo) - LEFTOVER:
-                logger.warning("Removing %s: an earlier run ended while it saved there.", address)
+                logger.warning("Removing %s: an earlier run was interrupted while it saved there.", address)
                 remove(address, self.options)

@@ -86,7 +86,7 @@ class IncrementalRunner(NodeByNodeRunner):
             self._kept.append(node.name)
         elif self.keeps and (made := self.made_before(node, catalog, recipe)):
             self._tell_kept()
-            logger.info("%s is not run: what it left before, by the same recipe, is taken.", node.name)
+            logger.info("%s is not run: its earlier outputs with the same recipe are used.", node.name)
             announce(node, catalog, version_by(recipe, catalog, task.run_id))
             catalog.take(made)
         else:
@@ -98,7 +98,7 @@ class IncrementalRunner(NodeByNodeRunner):
     def _tell_kept(self) -> None:
         """Log the nodes that were not run since the last one that ran: a line for each of hundreds takes a while."""
         if self._kept:
-            logger.info("Not run, as nothing requires it: %s.", ", ".join(self._kept))
+            logger.info("Not run, because nothing requires it: %s.", ", ".join(self._kept))
             self._kept.clear()
 
     def execute(self, task: Task, catalog: AtomicCatalog, version: StoredVersion) -> None:

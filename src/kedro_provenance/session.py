@@ -62,7 +62,7 @@ class CachingConfigLoader(OmegaConfigLoader):
                 if key in OWN_KINDS and self._is_no_environment():
                     raise ValueError(
                         f"{self.conf_source}/{self.env} has no file of parameters, globals, catalog or credentials, "
-                        "so it is no environment: correct --env"
+                        "so it is not an environment: correct --env"
                     )
                 if key == "catalog":
                     OmegaConf.register_new_resolver("parameter", self._parameter, replace=True)  # of this session
@@ -90,7 +90,7 @@ class CachingConfigLoader(OmegaConfigLoader):
                 raise RunRefusedError(f"The {key} cannot be read: {error}. Nothing was written.") from error
             if key == "globals" and not (isinstance(data := settings.get("data", "data"), str) and data):
                 raise RunRefusedError(
-                    f"The globals have {data!r} as `data`; expected the folder of all that runs leave, such as "
+                    f"The globals have {data!r} as `data`; expected the folder where runs save their results, such as "
                     "data/mine. Correct globals.yml. Nothing was written."
                 )
         return deepcopy(super().__getitem__(key))
@@ -102,7 +102,7 @@ class CachingConfigLoader(OmegaConfigLoader):
         if not Path(self.conf_source).is_dir():
             raise ValueError(
                 f"it reads {path} of the configuration, and {self.conf_source} is an archive: unpack it, and name its "
-                "folder behind --conf-source"
+                "folder with --conf-source"
             )
         return str(Path(self.conf_source).absolute() / path)
 
@@ -118,13 +118,13 @@ class CachingConfigLoader(OmegaConfigLoader):
         source = Path(self.conf_source)
         if has_magic(str(source.absolute())):
             raise RunRefusedError(
-                f"{source.absolute()} has one of the characters * ? [ in its path, which Kedro takes for a pattern of "
+                f"{source.absolute()} has one of the characters * ? [ in its path, which Kedro reads as a pattern of "
                 "files. Move or rename the folder. Nothing was written."
             )
         if not source.is_file() and not (source / self.base_env).is_dir():
             raise RunRefusedError(
                 f"There is no configuration: {source.absolute()} has no folder {self.base_env!r}. Change to the "
-                "project, or name the configuration's, or its archive, behind --conf-source. Nothing was written."
+                "project, or name the configuration folder or its archive with --conf-source. Nothing was written."
             )
 
     def _is_no_environment(self) -> bool:

@@ -66,9 +66,9 @@ def require_runner(run: Run) -> None:
     if text != str(None) and not any(f"{kind} object" in text for kind in kinds):
         runner = text.partition(" object at ")[0].rpartition(".")[2]
         raise RunRefusedError(
-            f"This project does not run with {runner}. Nothing was written. What results were made of, atomic saves "
-            "and checkpoints need nodes that run in one process, which calls the hooks, and in the order of late_tags "
-            f"if the project has any: leave out --runner, or name {' or '.join(kinds)}."
+            f"This project does not run with {runner}. Nothing was written. Records of results, atomic saves and "
+            "checkpoints need nodes that run in one process, which calls the hooks, and in the order of late_tags if "
+            f"the project has any: leave out --runner, or name {' or '.join(kinds)}."
         )
 
 
@@ -76,7 +76,7 @@ def require_catalog(run: Run) -> None:
     """Raise RunRefusedError for a catalog class in the project's settings that does not record provenance."""
     if not isinstance(run.catalog, AtomicCatalog):
         raise RunRefusedError(
-            f"The catalog is a {type(run.catalog).__name__}, which does not keep what results were made of. Nothing "
+            f"The catalog is a {type(run.catalog).__name__}, which does not record what results were made of. Nothing "
             "was written. Set `DATA_CATALOG_CLASS = AtomicCatalog` in settings.py, see the README of kedro_provenance."
         )
 
@@ -88,8 +88,8 @@ def tell_unused_pipelines(run: Run) -> None:
         named = {node.name for node in pipelines[name].nodes}
         if named and nodes.isdisjoint(named):
             logger.warning(
-                "No node of the pipeline %s is part of this run, although --pipelines names it: the nodes that the "
-                "command chooses do not read what it leaves. If they should, a parameter has to say so.",
+                "No node of the pipeline %s is part of this run, although --pipelines names it, because the chosen "
+                "nodes do not read its outputs. If they should, set the parameter that makes them do so.",
                 name,
             )
 
@@ -225,8 +225,8 @@ def require_inputs(run: Run) -> None:
     named = (run.params["load_versions"] or {}).keys()
     if made := sorted(named & run.to_run.all_outputs()):
         raise RunRefusedError(
-            f"--load-versions names {', '.join(made)}, which this run makes itself. Nothing was written. Leave it out "
-            "there, or name pipelines or nodes that read it alone."
+            f"--load-versions names {', '.join(made)}, which this run makes itself. Nothing was written. Leave it out, "
+            "or name pipelines or nodes that only read it."
         )
     if unread := sorted(named - run.pipeline.inputs() - run.to_run.inputs()):
         raise RunRefusedError(

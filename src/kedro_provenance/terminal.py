@@ -55,4 +55,4 @@ def leave_out_unwritable_logs() -> None:
         file = Path(handler.baseFilename)
         if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
             root.removeHandler(handler)
-            logger.warning("%s cannot be written by this user: messages go to the terminal alone.", file)
+            logger.warning("%s cannot be written by this user: messages only go to the terminal.", file)

@@ -33,7 +33,7 @@ def require_run(run_id: str, existing: Collection[str]) -> None:
     """Raise RunRefusedError for a run of which no result is among the existing ones."""
     if run_id not in existing:
         newest = ", ".join(sorted(existing)[-5:]) or "none"
-        raise RunRefusedError(f"No result of a run {run_id} is kept. The newest runs with results are: {newest}.")
+        raise RunRefusedError(f"There is no result of a run {run_id}. The newest runs with results are: {newest}.")
 
 
 def choose(named: str, folder: Path, version: str | None, catalog: AtomicCatalog) -> tuple[str, str | None]:
@@ -43,7 +43,7 @@ def choose(named: str, folder: Path, version: str | None, catalog: AtomicCatalog
         places = {name: place.resolve() for name in names if (place := local_path(catalog.get(name)))}
         holding = [name for name, place in places.items() if path.is_relative_to(place)]
         if not (path.exists() and holding):
-            raise RunRefusedError(f"{named} is neither an entry of the catalog nor a file that one of them names.")
+            raise RunRefusedError(f"{named} is neither an entry of the catalog nor a file of one.")
         entry = max(holding, key=lambda name: len(places[name].parts))
         if is_versioned(catalog.get(entry)) and path != places[entry]:
             version = version or path.relative_to(places[entry]).parts[0]
@@ -92,7 +92,7 @@ def repetition_of(past: str, run: Run) -> Repetition:
     parameters, faults = dict[str, Any](), list[str]()
     for name, recipe in recipes.items():
         if name not in nodes:
-            faults.append(f"{name} is no node any more")
+            faults.append(f"{name} is not a node any more")
             continue
         now = recipe_of(nodes[name], run.catalog, leave_out=made)
         faults += [f"{name}: {each}" for each in differences(recipe, replace(now, parameters=recipe.parameters))]

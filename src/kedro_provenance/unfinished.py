@@ -20,10 +20,10 @@ CHOICES = ("pipeline_names", "tags", "node_names", "from_nodes", "to_nodes", "fr
 def take_over(run: Run) -> None:
     """Remove leftovers of the last run, and write a note of this one; the run must hold its lock."""
     if run.catalog.resumes:
-        logger.info("The last run of this command was killed: what it left is kept where it fits.")
+        logger.info("The last run of this command was killed: its results are kept where they fit.")
     # Of the layers of Kedro's template, such as 01_raw: the data folder of another environment may lie beside them.
     for leftover in run.data.glob(f"0*/**/{UNFINISHED}*"):
-        logger.info("Removing %s: a run ended while it saved there.", leftover)
+        logger.info("Removing %s: a run was interrupted while it saved there.", leftover)
         shutil.rmtree(leftover, ignore_errors=True)
     note = {"command": choices(run.params), "runs": [*interrupted_runs(run.data, run.params), run.params["run_id"]]}
     remove_abandoned()

@@ -266,7 +266,7 @@ class Recommender(FittedRecommender):
         """
         _require_repeat(repeat)
         if users is not None and histories is not None:
-            raise Fault("users", "are given beside histories of visitors", advice="Call recommend once for each")
+            raise Fault("users", "are given together with histories of visitors", advice="Call recommend once for each")
         asked = validated(ListRequest, {"recommend": {"filter": filter or {}, "rules": rules}}, "recommend")
         check_values(asked.filter, self.log.items, "filter")
         check_rules(asked.rules or (), self.log.items, "rules")
@@ -321,7 +321,7 @@ class Recommender(FittedRecommender):
             found = f"are {pairs[0].height:,}, and items {pairs[1].height:,}"
             raise Fault("users", found, "a pair has one of each", "Give two lists of equal length")
         for name, of_pairs in zip(("users", "items"), pairs, strict=True):
-            _warn_of_unknown(name, of_pairs, "without scores")
+            _warn_of_unknown(name, of_pairs, "which get no score")
         known_pairs = (pairs[0]["index"].is_not_null() & pairs[1]["index"].is_not_null()).arg_true()
         user, wanted = (each["index"].gather(known_pairs).to_numpy() for each in pairs)
         known, row = np.unique(user, return_inverse=True)
@@ -472,7 +472,7 @@ class Recommender(FittedRecommender):
         if self.lens is not None or "retriever" in self.sources:
             raise Fault(
                 "This recommender",
-                "reads a lens or a retriever, which its project's catalog keeps",
+                "reads a lens or a retriever, which only the catalog of its project holds",
                 advice="Recommend there, or save one that was made by Recommender.fit",
             )
 
@@ -656,7 +656,7 @@ def read_log(
         raise Fault(
             Table("raw_interactions"),
             f"has one user, {users['user_id'][0]!r}",
-            "items are found by what several users took",
+            "recommendations need what several users took",
             ("Add the rows of others, or name another column in ", Parameter("ingestion.interactions.user_id")),
         )
     one_part = LOCAL.model_copy(update={"rows_per_part": max(LOCAL.rows_per_part, raw.height)})
@@ -677,7 +677,7 @@ def _log_of_items(log: InteractionLog, items: pl.DataFrame) -> InteractionLog:
     if vectors is None:
         return grown
     if not log.encoded:
-        raise Fault("The log", "has vectors of items, but not what made them", advice=FIT_AGAIN)
+        raise Fault("The log", "has item vectors, but not what they were made with", advice=FIT_AGAIN)
     encoders = bytes(log.encoded["encoders"]).decode().split("\n")
     block = default_parameters(("history",), None)["history"]["item_embedding"] | {"encoders": encoders}
     config = ItemEmbeddingConfig.model_validate(block)

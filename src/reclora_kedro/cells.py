@@ -89,8 +89,8 @@ class CellRunner:
                 yield pool
         except BrokenProcessPool as error:
             raise RuntimeError(
-                "A process that ran cells died. If it printed no reason above, it was killed, most likely for want "
-                "of memory: lower study.workers. What had been finished is kept, and the same command goes on."
+                "A process that ran cells died. If it printed no reason above, it was killed, most likely because "
+                "memory ran out: lower study.workers. Finished results are kept. The same command continues from them."
             ) from error
         except RuntimeError as error:  # of a process; raised here, it is the project's own, without a stack trace
             raise RuntimeError(str(error)) from error
@@ -124,7 +124,7 @@ def check_cell(runner: CellRunner, cell: Cell) -> None:
         for check in chain.from_iterable(checks(flow, catalog) for checks in runner.checks):
             check()
     except Exception as error:
-        raise RuntimeError(f"The cell {cell} cannot be run, so none was: {error}") from error
+        raise RuntimeError(f"The cell {cell} cannot be run, so no cell was run: {error}") from error
 
 
 def run_cell(runner: CellRunner, cell: Cell, result: Callable[[Any], R]) -> tuple[R, str]:
@@ -138,7 +138,7 @@ def run_cell(runner: CellRunner, cell: Cell, result: Callable[[Any], R]) -> tupl
         return result(finished), f"{finished.seconds:.0f} s, {nodes.nodes_run} of {len(flow.nodes)} nodes run."
     except Exception as error:
         raise RuntimeError(
-            f"The cell {cell} failed: {error}\nWhat had been finished is kept, and the same command goes on with it."
+            f"The cell {cell} failed: {error}\nFinished results are kept. The same command continues from them."
         ) from error
 
 

@@ -228,7 +228,7 @@ def serve(env: str | None, params: dict[str, Any], host: str | None, port: int |
             llm.result()  # raises what ended the server, if the LLM could not be loaded
         except MismatchError as error:
             raise click.ClickException(
-                f"{error} Give the --params that {config.variant} was trained with, or train it anew, or serve without "
+                f"{error} Give the --params that {config.variant} was trained with, train it again, or serve without "
                 "an LLM: --params service.variant=null."
             ) from error
 

@@ -190,8 +190,8 @@ def _erase(run: Run) -> None:
         finish_certificate(file, searched=places, not_reached=NOT_REACHED, still_there=found)
     except (ValueError, OSError, DatasetError) as error:
         raise RunRefusedError(
-            f"The users are forgotten in what is in use, but not all that should be erased was: {error} Type the "
-            "command again once the cause is gone."
+            f"The users were removed from everything in use, but not everything was erased: {error} Type the command "
+            "again once the cause is fixed."
         ) from error
     level = logging.WARNING if found and run.parameters["forget"]["erase"] else logging.INFO
     logger.log(level, "%d files or tables still name a forgotten user or cannot be read: see %s.", len(found), file)

@@ -75,7 +75,7 @@ class CurrentModelAliases(Aliases):
         chosen = [name for name in pinned if not name.startswith((f"{PREVIOUS}.", f"{FIRST}."))]
         if history and chosen:
             logger.info(
-                "Reads %s of the current model %s. The newest versions: `--params champion=newest`.",
+                "Reading %s of the current model %s. To read the newest versions: `--params champion=newest`.",
                 ", ".join(chosen),
                 history[0]["version"],
             )

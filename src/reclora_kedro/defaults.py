@@ -63,7 +63,7 @@ def change_settings(
             last = {path.rpartition(".")[2]: path for path in paths}
             nearest = nearest_path(name, [*last])
             raise TypeError(
-                f"{name!r} is no setting of {caller}; the nearest one is {nearest!r} ({last[nearest]}). All are in "
+                f"{name!r} is not a setting of {caller}; the nearest one is {nearest!r} ({last[nearest]}). All are in "
                 "docs/reference/parameters.md."
             )
         if len(named) > 1:

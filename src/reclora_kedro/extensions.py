@@ -69,7 +69,7 @@ class ExtensionBlock(Block):
         unknown = [str(name) for name in block if name not in cls.model_fields] if isinstance(block, Mapping) else []
         if unknown:
             nearest = nearest_path(unknown[0], cls.model_fields)
-            raise ValueError(f"{unknown[0]} is no parameter. The nearest one is {nearest}")
+            raise ValueError(f"{unknown[0]} is not a parameter. The nearest one is {nearest}")
         return block
 
 
@@ -159,7 +159,7 @@ class Registry:
         if len(classes) != 1:
             defined = ", ".join(part.__name__ for part in classes) or "none"
             raise ValueError(
-                f"{module.__name__} defines {defined} of what it must define one of: a subclass of "
-                f"{kind.__module__}.{kind.__name__}"
+                f"{module.__name__} must define one subclass of {kind.__module__}.{kind.__name__}, but defines "
+                f"{defined}"
             )
         return classes[0]

@@ -42,6 +42,6 @@ def _packages(extra: str, distribution: str = DISTRIBUTION) -> dict[str, str]:
 
 
 def require_extra(extra: str, needed_by: str, otherwise: str = "") -> None:
-    """Raise ImportError, with the line to type and how to do without, if a package of an extra is not installed."""
+    """Raise ImportError, with how to do without and the line to type, if a package of an extra is not installed."""
     if text := missing_extra(extra, needed_by):
-        raise ImportError(text + otherwise)
+        raise ImportError(otherwise + text)

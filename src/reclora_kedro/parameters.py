@@ -50,7 +50,7 @@ def saved_settings(kind: type[B], saved: Mapping[str, Any], pipeline: str) -> B:
     for name in sorted(constants):
         if saved[name] != (value := getattr(kind, name)):
             raise ValueError(
-                f"This model was trained with {name} {saved[name]}, which is always {value} now: train it again with "
-                f"kedro run --pipelines {pipeline}."
+                f"This model was trained with {name} {saved[name]}, but {name} is always {value} now: train it again "
+                f"with kedro run --pipelines {pipeline}."
             )
     return kind(**{name: value for name, value in saved.items() if name not in constants})

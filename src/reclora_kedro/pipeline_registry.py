@@ -40,7 +40,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     steps, known = requested_pipelines(), PIPELINES.modules()
     for step in steps or ():
         if step not in known:
-            raise RunRefusedError(f"{step} is no pipeline. The nearest one is {nearest_path(step, known)}.")
+            raise RunRefusedError(f"There is no pipeline {step}. The nearest name is {nearest_path(step, known)}.")
     names = PipelineNames.from_parameters(session_parameters())
     try:
         pipelines = create_pipelines(loadable(known) if steps is None else steps, names)
@@ -51,9 +51,9 @@ def register_pipelines() -> dict[str, Pipeline]:
             pipelines["forget"] += retraining(names, pipelines["forget"].all_outputs())
     except CircularDependencyError as error:
         cycle = ", ".join(dict.fromkeys(node.name for node in getattr(error.__cause__, "args", ("", []))[1]))
-        found = "or another parameter, names an entry that is made of what its step leaves"
+        found = "(or another parameter) names an entry that depends on results of its own step"
         encoders = Parameter("history.item_embedding.encoders")
-        raise NameRefusedError(Fault(encoders, found, f"so nodes go in a circle: {cycle}")) from error
+        raise NameRefusedError(Fault(encoders, found, f"so nodes depend on each other in a circle: {cycle}")) from error
     return pipelines
 
 
@@ -130,7 +130,7 @@ def load_step(step: str) -> ModuleType:
         if text is None or not getattr(module, "NEEDS_LLM", False):
             return module
     without = command(f"--pipelines {','.join(STEPS_OF_LISTS)}", None)
-    raise RunRefusedError(f"{text}. Nothing was written. Without an LLM: {without}.")
+    raise RunRefusedError(f"Without an LLM, run {without}. {text}. Nothing was written.")
 
 
 def retraining(names: PipelineNames, made: Collection[str]) -> Pipeline:

@@ -105,7 +105,7 @@ def _named(table: Any, name: str, wanted: tuple[str, ...]) -> pl.DataFrame:
     frame = read_tables({name: table})[name]
     frame = frame.rename({"user": "user_id", "item": "item_id"}, strict=False)
     if missing := [column for column in wanted if column not in frame.columns]:
-        found = f"has the columns {', '.join(frame.columns)}, and no {missing[0]}"
+        found = f"has the columns {', '.join(frame.columns)}, but no {missing[0]}"
         raise Fault(Table(name), found, f"{', '.join(wanted)} are expected", "Rename its columns")
     return frame
 
@@ -147,7 +147,7 @@ def _split(
     held = held.join(known.select("user_index").unique(), on="user_index", how="semi").sort(PAIR)
     if held["user_index"].n_unique() < 2:
         found = f"leaves likes of {held['user_index'].n_unique()} user(s) with known events"
-        raise Fault("split", found, "at least 2 are expected, since intervals draw users", "Give a longer log")
+        raise Fault("split", found, "at least 2 are needed for the bootstrap over users", "Give a longer log")
     audit.append(("likes of users without a known event", of_users - held.height, of_users, "left out"))
     is_new = ~held["item_index"].is_in(known["item_index"].unique().implode())
     audit.append(("likes of items without a known event", is_new.sum(), held.height, "who reads ids alone misses them"))

@@ -103,7 +103,7 @@ def test_an_adapter_that_does_not_say_which_weights_it_needs_is_refused(tiny_llm
     config = json.loads(file.read_text())
     for old in ({"name": "tiny", "fingerprint": "0" * 64}, None):
         file.write_text(json.dumps(config | {"base_llm": old}))
-        with pytest.raises(MismatchError, match=r"does not say which weights .* train it again") as raised:
+        with pytest.raises(MismatchError, match=r"does not record the weights .* train it again") as raised:
             load_adapter(base, str(tmp_path))
         assert raised.value.entries == ("adapter",)
 
@@ -191,9 +191,9 @@ def test_a_regular_expression_chooses_target_modules(tiny_llm):
     ("target", "found"),
     [
         (["lm_head"], "names lm_head, which the base LLM lacks in its decoder"),
-        (["embed_tokens"], "has as model.embed_tokens, which is no linear layer"),
-        (["q_proj", "self_attn"], "has as model.layers.0.self_attn, which is no linear layer"),
-        (".*self_attn", "has as model.layers.0.self_attn, which is no linear layer"),
+        (["embed_tokens"], "has as model.embed_tokens, which is not a linear layer"),
+        (["q_proj", "self_attn"], "has as model.layers.0.self_attn, which is not a linear layer"),
+        (".*self_attn", "has as model.layers.0.self_attn, which is not a linear layer"),
     ],
 )
 def test_an_adapter_is_put_on_linear_layers_in_blocks_alone(tiny_llm, target, found):

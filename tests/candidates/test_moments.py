@@ -92,7 +92,7 @@ def test_an_item_has_the_rank_that_it_has_in_the_list(asked, at_once, dense_shar
 def test_scores_that_are_no_numbers_are_refused():
     one = Asked(np.array([[1.0, np.nan, 2.0]]), [0, 1, 2], [[]], [None], 2)
     for scores in (one.scores, csr_array(one.scores)):
-        with pytest.raises(ValueError, match=r"^1 of 3 scores are no numbers; train the model again\.$"):
+        with pytest.raises(ValueError, match=r"^1 of 3 scores are not numbers; train the model again\.$"):
             best_items(scores, one.moments, 2)
 
 

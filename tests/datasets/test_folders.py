@@ -224,7 +224,7 @@ def test_half_a_folder_does_not_exist_and_is_refused_by_its_file(name, file, sha
     later = catalog("2")
     assert not later.exists(name)
     what = "missing" if share is None else r"cut short or damaged \("
-    with pytest.raises(DatasetError, match=f"{torn.parent} is not whole: {file} is {what}.*--load-versions"):
+    with pytest.raises(DatasetError, match=f"{torn.parent} is incomplete: {file} is {what}.*--load-versions"):
         later.load(name)
 
 
@@ -233,7 +233,7 @@ def test_users_adapters_without_their_readme_are_not_whole(catalog, tmp_path):
     (tmp_path / "user_adapters/1/user_adapters/README.md").unlink()
     later = catalog("2")
     assert not later.exists("user_adapters")
-    with pytest.raises(DatasetError, match=r"not whole: README\.md is missing"):
+    with pytest.raises(DatasetError, match=r"incomplete: README\.md is missing"):
         later.load("user_adapters")
 
 

@@ -28,14 +28,17 @@ def test_rows_are_aligned_and_models_keep_their_order():
     [
         (table("lens").drop("score"), r"missing column\(s\) \['score'\], found \['row', 'user', 'label', 'model'\]"),
         (table("lens").clear(), "no rows"),
-        (table("lens", score=1.5), r"4 score\(s\) are no probability, the first of them 1.5 of model 'lens' for row 0"),
-        (table("lens", score=-0.1), "no probability"),
-        (table("lens", score=float("nan")), "no probability, the first of them nan"),
-        (table("lens").with_columns(score=pl.lit(None, pl.Float64)), "no probability, the first of them None"),
+        (
+            table("lens", score=1.5),
+            r"4 score\(s\) are not probabilities, the first of them 1.5 of model 'lens' for row 0",
+        ),
+        (table("lens", score=-0.1), "not probabilities"),
+        (table("lens", score=float("nan")), "not probabilities, the first of them nan"),
+        (table("lens").with_columns(score=pl.lit(None, pl.Float64)), "not probabilities, the first of them None"),
         (
             table("lens", rows=[0, 1, 1, 3], labels=[1, 0, 0, 1]),
-            r"1 row\(s\) have no one score of each model, the first of them row 1 of user 7 with label 0: it has those "
-            r"of \['lens', 'lens'\], but expected those of \['lens'\]",
+            r"1 row\(s\) do not have one score of each model, the first of them row 1 of user 7 with label 0: it has "
+            r"those of \['lens', 'lens'\], but expected those of \['lens'\]",
         ),
         (
             pl.concat([table("lens"), table("reclora", rows=[0, 1, 7], labels=[1, 0, 1])]),

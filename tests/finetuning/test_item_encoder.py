@@ -56,7 +56,7 @@ def test_the_weights_of_the_best_validation_are_kept_the_encoders_own_among_them
     tuned, log = tune_encoder(encoder, TextPairs(TEXTS, PAIRS.training, other), config(patience=1), max_tokens=8)
     assert [record["step"] for record in log] == [0, 4]
     np.testing.assert_array_equal(vectors(tuned), vectors(encoder))
-    assert "its weights are kept as they were. Lower item_encoder.learning_rate" in caplog.text
+    assert "its weights stay as they were. Lower item_encoder.learning_rate" in caplog.text
 
 
 def test_a_saved_encoder_has_the_same_vectors_in_the_layout_of_sentence_transformers(encoder, tmp_path):

@@ -169,12 +169,12 @@ def test_the_adapter_moves_the_last_weights_stay_and_the_log_says_what_was_spent
 
 def test_settings_that_would_break_the_promise_are_refused(adapted, monkeypatch):
     settings = {"history": "recent", "gate_input": "target", "training": training_config(privacy=private())}
-    with pytest.raises(ValueError, match=r"would hold means of .* set adapter\.gate_norm to layer"):
+    with pytest.raises(ValueError, match=r"would also hold means of .* set adapter\.gate_norm to layer"):
         VariantConfig(**settings, adapter={"gate_norm": "standard"})
     for allowed in ({"gate_norm": "layer"}, {"num_meta_loras": 1}):
         VariantConfig(**settings, adapter=allowed)
     config = AdapterContinuationConfig.model_construct()
-    with pytest.raises(ValueError, match=r"further, as training\.privacy accounts for one training alone: let"):
+    with pytest.raises(ValueError, match=r"further, because training\.privacy accounts for only one training: set"):
         continue_adapter(adapted[0], None, None, None, config, settings["training"])
     private().require_ready()
     monkeypatch.setattr("reclora_kedro.finetuning.config.find_spec", lambda _: None)

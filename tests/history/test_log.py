@@ -173,8 +173,9 @@ class TestFindUsers:
         with caplog.at_level(logging.WARNING):
             found = with_ids(log, [3, 7]).find_users([7, "bob", None, 9])
         assert found.schema["user_id"] == pl.Int64
-        assert "2 of 4 requested users are left out, as ids of this log's users are whole numbers: 'bob', None." in (
-            caplog.text
+        assert (
+            "2 of 4 requested users are left out, because ids of this log's users are whole numbers: 'bob', None."
+            in (caplog.text)
         )
         assert "1 of 2 users are unknown, and get the most popular items: 9." in caplog.text
 
@@ -184,13 +185,13 @@ class TestFindUsers:
             (["7", "07"], "users: '07': ids of this log are whole numbers: write 7."),
             (["+7"], r"'\+7': .* write 7."),
             (["7e0"], "'7e0': .* write 7."),
-            ([True], "users: True is no id: ids are whole numbers or text."),
-            ([7.5], "7.5 is no id"),
-            ([[7]], r"\[7\] is no id"),
-            ({7: 1}, "{7: 1} is no id"),
+            ([True], "users: True is not an id: ids are whole numbers or text."),
+            ([7.5], "7.5 is not an id"),
+            ([[7]], r"\[7\] is not an id"),
+            ({7: 1}, "{7: 1} is not an id"),
             (
                 pl.DataFrame({"a": [1], "b": [2]}),
-                r"users is a table with the columns a, b\. Give ids, or .* in user_id",
+                r"users is a table with the columns a, b\. Give ids, or .* in the column user_id",
             ),
         ],
     )
@@ -216,10 +217,10 @@ class TestChooseUsers:
         assert alike.choose_users(None, 50).tolist() == list(range(1, 100, 2))
 
     def test_unknown_ones_are_refused_by_id(self, log):
-        message = r"The users 'nobody', '-5' are none of the log's: the log has 4, such as 'ann', 'bob', 'cid'. Correct"
+        message = r"The users 'nobody', '-5' are not in the log: the log has 4, such as 'ann', 'bob', 'cid'. Correct"
         with pytest.raises(ValueError, match=message):
             log.choose_users(["ann", "nobody", -5], None)
-        with pytest.raises(ValueError, match=r"The users '4' are none of the log's: the log has 2, such as 3, 7."):
+        with pytest.raises(ValueError, match=r"The users '4' are not in the log: the log has 2, such as 3, 7."):
             with_ids(log, [3, 7]).choose_users([3, 4], None)
 
 

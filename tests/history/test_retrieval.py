@@ -143,5 +143,5 @@ def test_the_length_of_an_embedding_does_not_matter(log, scale):
 @given(logs())
 def test_only_a_retrieved_history_needs_item_embeddings(log):
     assert len(histories(log, WindowConfig(kind="recent", k=3))) == log.samples.height
-    with pytest.raises(ValueError, match="has no vectors of items, which a retrieved history compares"):
+    with pytest.raises(ValueError, match="has no item vectors, which a retrieved history needs"):
         histories(log, WindowConfig(kind="retrieved", k=3))

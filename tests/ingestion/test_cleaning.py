@@ -383,7 +383,7 @@ REFUSED = {
             items_of(ids),
             r"raw_items has none of the log's item_ids: .*Int64.*7, 9, .*" + end,
         )
-        for ids, end in ((["x"], "none of its own is"), ([70, 90], "its own are like 70, 90"))
+        for ids, end in ((["x"], "and the table has no id"), ([70, 90], "and the table has 70, 90"))
     },
     "padded items": (describe_items, items_of(["7", "09"]), r"row 2 holds '09'.*ids of this log are .*: write 9"),
     **{

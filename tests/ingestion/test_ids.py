@@ -76,7 +76,7 @@ def test_values_of_a_script(value, text):
 
 @pytest.mark.parametrize("value", [True, np.True_, 1.5, float("inf"), 1e17, b"ann", ["ann"], {"ann": 1}])
 def test_what_is_no_id_is_refused_by_what_it_is(value):
-    with pytest.raises(ValueError, match=r"users: .* is no id: ids are whole numbers or text\. Correct the ids"):
+    with pytest.raises(ValueError, match=r"users: .* is not an id: ids are whole numbers or text\. Correct the ids"):
         listed([value], "user_id", "users")
 
 

@@ -153,7 +153,7 @@ REFUSED = [  # values of the column v, how they are read, and the message
     ([["a"]], lambda table: table.holds("v", ["a"], "p"), UNFIT_DROPS),
     (["2001-09-09", "9/9/2001", None], read_seconds("%Y-%m-%d"), r"'v'.* 1 of 3 values .*'9/9/2001' in row 2\..*`f`"),
     (["2001-09-09"], read_seconds("unix_seconds"), r"cannot be read as 'unix_seconds'.*`f`"),
-    ([1], read_seconds("%Y"), r"'v' .* 1 of 1 values that don't match the format '%Y'.*`f`"),
+    ([1], read_seconds("%Y"), r"'v' .* 1 of 1 values that do not match the format '%Y'.*`f`"),
     ([True], read_seconds("%Y"), r"cannot be read as '%Y'.*`f`"),
 ]
 

@@ -150,7 +150,7 @@ class TestTimesInSeveralColumns:
         raw = log_of(u=[1]).with_columns(day=pl.lit("1985-01-01"), hour=pl.lit("08:00"))
         columns = {"timestamp": ["day", "hour"], "timestamp_format": "%Y-%m-%d %H:%M"}
         with pytest.raises(
-            ValueError, match=r"Column 'day, hour' of raw_interactions has .* don't match .* 'soon 08:00' in row 1"
+            ValueError, match=r"Column 'day, hour' of raw_interactions has .* do not match .* 'soon 08:00' in row 1"
         ):
             clean_interactions(raw.with_columns(day=pl.lit("soon")), config(columns))
         with pytest.raises(

@@ -34,7 +34,7 @@ def test_commands_say_what_is_out_of_date_and_what_it_was_made_of(tmp_path):
     assert why == f"total runs\n  {reason}\n"
     assert (shown["version"], shown["recipe"]["node"]) == (first, "total")
     assert {each["entry"] for each in shown["lineage"]} == {"orders", "cleaned"}
-    assert "totla is no node of these pipelines, which have clean, total" in unknown
+    assert "totla is not a node of these pipelines, which have clean, total" in unknown
     status = transform_events_to_structured_format(json.loads(Path(viz["file"]).read_text()))
     nodes = {each.status.value: each.error and each.error.message for each in status.nodes.values()}
     assert nodes == {"success": None, "failed": f"Out of date: {reason}"}
@@ -50,7 +50,7 @@ def test_commands_say_what_is_out_of_date_and_what_it_was_made_of(tmp_path):
     )  # fmt: skip
     assert compared == {"totals": [reason]}
     assert equal == "Their results are equal.\n"
-    assert "No result of a run 2020-01-01 is kept. The newest runs with results are: " in no_run
+    assert "There is no result of a run 2020-01-01. The newest runs with results are: " in no_run
     assert second in no_run
     assert "1 versions would go: add --yes" in kept
     assert [each["version"] for each in removed["removed"]] == [first]
@@ -106,7 +106,7 @@ def test_a_run_is_made_again_or_what_differs_is_named(tmp_path):
     refused, unknown = ran(commanded, folder, f"rerun {first.name}", "rerun 2020-01-01")
     assert "total: its code: shop.prices.rounded changed" in refused
     assert "Its code is that of git revision " in refused
-    assert "No result of a run 2020-01-01 is kept" in unknown
+    assert "There is no result of a run 2020-01-01" in unknown
     edit(folder, "src/shop/prices.py", "round()", "round(1)")
     assert ran(commanded, folder, f"rerun {first.name} --json") == [{"cleaned": True, "totals": True}]
     newest = max(totals.iterdir())

@@ -300,7 +300,7 @@ REFUSED = {
     "a file in place of the data folder": (
         lock_data,
         {"project": ROOT, "data": "README.md"},
-        r"in a folder that you may write to\. Nothing was written",
+        r"in a writable folder is expected\. Nothing was written",
     ),
 }
 """By what is wrong: the function that refuses it, the run, and what the refusal says."""
@@ -413,7 +413,7 @@ def test_a_process_has_one_run_at_a_time(tmp_path):
     with ThreadPoolExecutor() as pool:
         hooks._session.context = start(tmp_path / "other").context
         second = pool.submit(hooks.before_pipeline_run, RUN_PARAMS, Pipeline([]), AtomicCatalog())
-    with pytest.raises(RunRefusedError, match="Another run is on its way in this process"):
+    with pytest.raises(RunRefusedError, match="Another run is in progress in this process"):
         second.result()
     hooks.after_pipeline_run()  # which the second one has not touched
 

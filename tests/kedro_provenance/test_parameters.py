@@ -100,7 +100,7 @@ def test_what_an_environment_may_add_is_welcome(refusal):
     assert refusal(SOUND, requested=["ingestion", "history", "finetuning", "study"]) is None
 
 
-UNKNOWN = "no parameter. The nearest one is"
+UNKNOWN = "not a parameter. The nearest one is"
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ UNKNOWN = "no parameter. The nearest one is"
         (
             "lenz: 1",
             {"ingestion": {"kcore": 1}},
-            ["- lenz is no", f"- ingestion.kcore is {UNKNOWN} `ingestion.k_core`"],
+            ["- lenz is not", f"- ingestion.kcore is {UNKNOWN} `ingestion.k_core`"],
         ),
         ("export: {variant: foo}", None, ["- export.variant is 'foo': `finetuning.variants` names shared_lora, re"]),
         ("export: {variant: [a]}", None, ["- export.variant is ['a']: `finetuning.variants` names"]),
@@ -196,7 +196,7 @@ def test_all_that_is_wrong_is_named_at_once_with_what_to_do(refusal, file, runti
 
 def test_an_encoder_that_is_made_of_the_vectors_is_refused(refusal):
     file = "history: {item_embedding: {encoders: [lens]}}"
-    assert "so nodes go in a circle: " in refusal(file, requested=("update",))
+    assert "so nodes depend on each other in a circle: " in refusal(file, requested=("update",))
 
 
 def test_a_misspelt_name_of_an_environment_is_refused(refusal):

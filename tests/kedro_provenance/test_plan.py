@@ -134,7 +134,7 @@ def test_what_reads_data_in_memory_always_runs(project):
     catalog = project.catalog()
     catalog["table"] = MemoryDataset([1, 2, 3])
     [step] = plan(FLOW.only_nodes("train"), catalog)
-    assert step.reasons[0] == "table is known to this run alone"
+    assert step.reasons[0] == "table is only known to this run"
 
 
 def test_results_of_one_run_fit_together(project):

@@ -104,7 +104,7 @@ def test_an_update_of_an_adapter_that_was_trained_with_privacy_is_refused(tiny_l
     inputs = ["base_llm", "champion.reclora.adapter", "params:finetuning.variants.reclora", "params:update.adapter"]
     update = Pipeline([Node(lambda *_: 1, inputs, "reclora.adapter", name="update_adapter")])
     assert refusal(tiny_llm_folder, update) is None
-    assert "let update.variant name another variant" in refusal(tiny_llm_folder, update, **settings)
+    assert "set update.variant to another variant" in refusal(tiny_llm_folder, update, **settings)
 
 
 def test_a_base_llm_without_weights_is_refused(tiny_llm_folder, tmp_path):
@@ -118,7 +118,7 @@ def test_a_base_llm_that_lacks_some_weights_is_refused(tiny_llm_folder, tmp_path
     weights = load_file(folder / "model.safetensors")
     name = next(name for name in weights if "mlp" in name)
     save_file({other: weight for other, weight in weights.items() if other != name}, folder / "model.safetensors")
-    assert f"lacks 1 of the weights that its config.json asks for, which would be random numbers: {name}" in " ".join(
+    assert f"lacks 1 of the weights that its config.json requires, which would be random numbers: {name}" in " ".join(
         refusal(folder).split()
     )
     with pytest.raises(ValueError, match="lacks 1 of the weights"):
@@ -160,7 +160,7 @@ def test_an_engine_that_cannot_run_is_refused_with_all_reasons(monkeypatch):
     with pytest.raises(RunRefusedError) as refused:
         try_checks(start(pipeline=train, catalog=catalog, checks=[checks]))
     for reason in (
-        "engine.scratch is 'nowhere', which is no folder here: create it",
+        "engine.scratch is 'nowhere', which is not a folder on this machine: create it",
         "Ray is not installed: `pip install 'ray",
         "lens.batch_parts is 1, but engine.workers is 2",
     ):

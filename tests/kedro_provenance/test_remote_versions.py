@@ -156,7 +156,7 @@ def test_an_upload_that_ends_in_the_middle_leaves_no_version(sessions, monkeypat
     assert catalog.stored("adapters").version == "2026-01-01T00.00.00.000Z"
     assert catalog["adapters"].list_versions(full_path=False) == ["2026-01-01T00.00.00.000Z"]
     assert "2026-01-01" in catalog.load("adapters")
-    with pytest.raises(DatasetError, match=r"2026-01-02T00.00.00.000Z is not there, or not whole: it has no _SUCCESS"):
+    with pytest.raises(DatasetError, match=r"2026-01-02T00.00.00.000Z is missing or incomplete: it has no _SUCCESS"):
         catalog.load("adapters", "2026-01-02T00.00.00.000Z")
 
     catalog.save("adapters", VALUES["adapters"])  # what is left may be another machine's upload, and stays
@@ -165,7 +165,7 @@ def test_an_upload_that_ends_in_the_middle_leaves_no_version(sessions, monkeypat
     with caplog.at_level(logging.WARNING):
         sessions.save("adapters", VALUES["adapters"])
     assert left.isdisjoint(sessions.bucket.objects())
-    assert ("adapters/2026-01-02T00.00.00.000Z: an earlier run ended" in caplog.text) == is_killed
+    assert ("adapters/2026-01-02T00.00.00.000Z: an earlier run was interrupted" in caplog.text) == is_killed
     assert sessions.catalog("adapters")["adapters"].list_versions(full_path=False)[-1] == "2026-01-01T00.00.00.000Z"
 
 
@@ -203,7 +203,7 @@ def test_a_damaged_copy_is_fetched_again(sessions, caplog):
 
 def test_only_the_catalog_saves(sessions):
     catalog = sessions.catalog("page")
-    with pytest.raises(DatasetError, match="is saved through the catalog"):
+    with pytest.raises(DatasetError, match="are saved through the catalog"):
         catalog["page"].save("text")
     catalog.save("page", "text")
     with pytest.raises(DatasetError, match="must not exist if versioning is enabled"):

@@ -71,7 +71,7 @@ def test_an_environment_and_the_command_line_add_copies_with_changes(tmp_path):
         ("{a: {like: b}}", "a is like 'b': finetuning.variants has no other entry"),
         ("{a: {like: b}, b: null, c: {r: 1}}", "a is like 'b': finetuning.variants has c"),
         ("{a: {like: b}, b: {like: a}}", "b is like 'a': finetuning.variants has no other entry"),
-        ("{a: {like: b, r: 4}, b: {r: 8}}", "a is like 'b', but has values of its own for all of it"),
+        ("{a: {like: b, r: 4}, b: {r: 8}}", "a is like 'b', but changes all of its values"),
     ],
 )
 def test_a_copy_of_nothing_is_refused(tmp_path, entries, message):
@@ -110,8 +110,12 @@ def test_data_that_lie_nowhere_are_refused(tmp_path):
     ("env", "arguments", "words"),
     [
         ("nowhere", {}, r"conf/nowhere\. Correct --env\. Nothing was written"),
-        ("studies", {}, r"conf/studies has no file of .* so it is no environment: correct --env\. Nothing was written"),
-        ("test", {"pipeline_names": ["lenz"]}, r"lenz is no pipeline\. The nearest one is lens\."),
+        (
+            "studies",
+            {},
+            r"conf/studies has no file of .* so it is not an environment: correct --env\. Nothing was written",
+        ),
+        ("test", {"pipeline_names": ["lenz"]}, r"There is no pipeline lenz\. The nearest name is lens\."),
         ("test", {"pipeline_names": ["ingestion"], "from_nodes": ["a"]}, r"nodes named \['a'\]\. Nothing was written"),
         (
             "test",
@@ -209,7 +213,7 @@ def test_a_config_file_that_holds_no_plain_options_is_refused_in_one_sentence(tm
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
-        ("null", r"raw_users is null, but an entry is a block with a `type`\. A table that is not there is"),
+        ("null", r"raw_users is null, but an entry is a block with a `type`\. A missing table is"),
         ("{filepath: users.csv}", r"'raw_users': 'type' is missing"),
         ("{type: pandas.CSVDatset, filepath: users.csv}", r"- raw_users: Dataset 'CSVDatset' not found in 'pandas'"),
         ("{type: pandas.CSVDataset, filepath: users.csv, argz: 1}", r"- raw_users: .*unexpected .* argument 'argz'"),

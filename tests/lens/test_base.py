@@ -40,7 +40,9 @@ def test_a_lens_saved_with_what_is_constant_now_loads_if_it_has_the_same_values(
         if attention_dim == 16:
             assert load_lens(tmp_path).config == lens.config
         else:
-            with pytest.raises(ValueError, match=r"trained with attention_dim 32, which is always 16 now: train"):
+            with pytest.raises(
+                ValueError, match=r"trained with attention_dim 32, but attention_dim is always 16 now: train"
+            ):
                 load_lens(tmp_path)
 
 

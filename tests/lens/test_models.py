@@ -212,7 +212,7 @@ def test_a_lens_without_texts_has_no_trace_of_them(config: LensConfig, batch: Le
     [
         (
             {"model": "text_transformer", "item_text": False},
-            r"text_transformer reads .* by their texts alone: set lens\.item_text to true",
+            r"text_transformer only reads texts of items: set lens\.item_text to true",
         ),
         ({"model": "autoint", "embedding_dim": 9}, r"lens\.embedding_dim is 9, .* to a multiple of 2"),
     ],

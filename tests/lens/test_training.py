@@ -129,7 +129,7 @@ def test_epochs_of_a_long_pass_have_each_row_once_and_end_at_the_maximum(log, co
     seen.clear()
     _, bounded = fit_lens(log, config.model_copy(update={"max_rows": 100}))
     assert bounded.drop("seconds").equals(whole.drop("seconds")[:2])
-    assert "with a higher `lens.max_rows` it may learn more" in caplog.text
+    assert "With a higher `lens.max_rows` it may learn more" in caplog.text
     monkeypatch.setattr(training, "LEAST_GAIN", 1.0)
     _, flat = fit_lens(log, config.model_copy(update={"patience": 2}))
     assert flat.drop("seconds").equals(whole.drop("seconds")[:3])
@@ -189,7 +189,7 @@ REFUSED = {
         lambda log: {"item_embeddings": None},
         {},
         {},
-        "The log has no vectors of items, which item_text reads",
+        "The log has no item vectors, which item_text needs",
     ),
     "likes alone train": (
         where("split <> 'train' OR label = 1"),

@@ -51,7 +51,7 @@ def test_new_items_get_the_vectors_that_they_would_have_had_and_earlier_ones_kee
 def test_other_encoders_than_those_of_the_vectors_or_in_another_order_are_refused(other):
     models = {"base_llm": None}
     before = embed_items(TEXTS, config("tfidf", "base_llm"), models, seed=0)
-    expected = f"encoders is {', '.join(other)}, but item_embeddings was made by tfidf, base_llm: name these, in this"
+    expected = f"encoders is {', '.join(other)}, but item_embeddings was made with tfidf, base_llm: name these, in this"
     with pytest.raises(MismatchError, match=expected):
         embed_new_items([*TEXTS, "new"], TEXTS, before, config(*other), models)
 

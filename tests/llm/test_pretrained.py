@@ -160,10 +160,10 @@ def test_attention_of_transformers_own_may_be_chosen(folder, load):
     load(folder)
 
 
-@pytest.mark.parametrize(("content", "message"), [("{", "no valid JSON"), ("[]", "holds a list; expected an object")])
+@pytest.mark.parametrize(("content", "message"), [("{", "not valid JSON"), ("[]", "holds a list; expected an object")])
 def test_a_broken_configuration_is_refused_with_the_way_out(folder, load, content, message):
     (folder / "config.json").write_text(content)
-    with pytest.raises(FileNotFoundError, match=rf"(?s){message}.*[Gg]et it again.*Change `source`"):
+    with pytest.raises(FileNotFoundError, match=rf"(?s){message}.*[Dd]ownload it again.*Change `source`"):
         load(folder)
 
 

@@ -236,8 +236,8 @@ def test_prompts_that_cannot_be_built_are_refused(tiny_llm, title, template, set
         ("{{ history[0].title }}: {{ target.title }}", "failed on row"),  # a budget may leave no history
         ("{{ target.title + 3 }}", "failed on row"),
         ("{% for item in history %}", "not valid Jinja"),
-        ("{# nothing #}", "empty text of a made-up record with 2 events"),
-        ("{% for item in history %}{{ item.title }}{% endfor %}", "empty text of a made-up record with 0 events"),
+        ("{# nothing #}", "empty text for a made-up record with 2 events"),
+        ("{% for item in history %}{{ item.title }}{% endfor %}", "empty text for a made-up record with 0 events"),
     ],
 )
 def test_a_template_is_tried_on_a_made_up_record(template, message):
@@ -253,10 +253,10 @@ UNREAD, REPEATED = ({"chat_template_arguments": {name: True}} for name in ("enab
 @pytest.mark.parametrize(
     ("template", "settings", "message"),
     [
-        ("own", {"positive_answer": "Certainly", "chat_template": False}, "'Certainly'.*must each be one token"),
-        ("own", {"positive_answer": "No", "chat_template": False}, "must each be one token"),
+        ("own", {"positive_answer": "Certainly", "chat_template": False}, "'Certainly'.*must be two different tokens"),
+        ("own", {"positive_answer": "No", "chat_template": False}, "must be two different tokens"),
         ("own", UNREAD, "names enable_thinkin, which the base LLM's chat template does not read"),
-        ("own", REPEATED, "prompt.chat_template_arguments are .* do not fit"),
+        ("own", REPEATED, "prompt.chat_template_arguments are .* which the template refuses"),
         (None, {}, "no chat template"),
         (NO_SYSTEM_MESSAGE, {"system_message": ""}, r"refuses prompt\.system_message '': no system\. Set it to null"),
         (NOBODYS_MESSAGE, {}, "leaves out the message of the user"),

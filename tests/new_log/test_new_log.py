@@ -405,7 +405,7 @@ def test_columns_of_what_is_no_text_are_not_looked_into(project):
 
 BAD_FILES = {
     b"user_id,item_id\n": "has no row below its header",
-    b"user_id,weight\n1,0.5\n2,0.7\n": "has no two columns of users and items",
+    b"user_id,weight\n1,0.5\n2,0.7\n": "has no pair of columns with users and items",
     b"user_id,item_id,${conf:x}_rating\n1,2,3\n1,3,4\n2,2,5\n2,3,1\n": r"has '\$\{'.*\. Rename it",
 }
 

@@ -119,7 +119,7 @@ def test_results_are_shown_last():
 def test_models_scored_on_different_rows_stop_the_run_before_anything_is_saved(catalog: DataCatalog):
     catalog["scores"] = MemoryDataset(catalog.load("scores")[:-3])
     last = [*NAMES.variants][-1]
-    with pytest.raises(ValueError, match=rf"3 row\(s\) have no one score of each model, .* of \[.*'{last}'\]\."):
+    with pytest.raises(ValueError, match=rf"3 row\(s\) do not have one score of each model, .* of \[.*'{last}'\]\."):
         SequentialRunner().run(create_pipeline(NAMES), catalog)
     assert not any(catalog[name].exists() for name in ENTRIES)
 

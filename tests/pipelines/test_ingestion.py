@@ -182,7 +182,7 @@ def test_items_and_log_that_only_meet_in_part(project: Path, caplog: pytest.LogC
     catalog = ingest({"raw_interactions": csv("log.csv", **SOUND), "raw_items": items}, {"items": {"fields": []}})
     assert catalog.load("items").rows() == [(1, "Seen"), (2, "Unknown title"), (3, "Never seen")]
     assert counts(catalog)["items without a row"] == 1
-    assert "1 of 3 items have no title, and are 'Unknown title' to prompts and encoders" in caplog.text
+    assert "1 of 3 items have no title and are called 'Unknown title'" in caplog.text
 
 
 def test_any_title_becomes_one_line(project: Path) -> None:
@@ -275,7 +275,7 @@ def test_a_line_cut_short_is_counted_and_dropped(project: Path, reader: str) -> 
         (SOUND | {"movie_id": None}, {}, "raw_interactions has no column 'movie_id', only: user_id, rating"),
         (SOUND | {"rating": ["good", "bad"]}, {}, "'rating' of raw_interactions is of type String"),
         (SOUND | {"movie_id": [1.5, 2.0]}, {}, "ids are whole numbers or text"),
-        (SOUND | {"timestamp": ["1/2/2020", "2020-01-03"]}, {"timestamp_format": "%Y-%m-%d"}, "don't match"),
+        (SOUND | {"timestamp": ["1/2/2020", "2020-01-03"]}, {"timestamp_format": "%Y-%m-%d"}, "do not match"),
         (SOUND | {"rating": [50, 60]}, {}, "'rating' of raw_interactions ranges from 50 to 60"),
         (SOUND, {"drop": {"rating": [4, 5, 3, 2, 1]}}, "has no interaction left after cleaning"),
         (SOUND | {"user_id": [10_001, 10_002]}, {}, "raw_users has none of the log's user_ids"),

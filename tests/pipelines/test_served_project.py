@@ -42,8 +42,11 @@ def test_the_stored_choice_stays(monkeypatch, settings):
             {"sources": ["popularity", "item_knn"]},
             "the sources popularity, item_knn, linear, but recommendation.sources",
         ),
-        ({"method": "ranker"}, "candidate_choice is fusion in the order of candidates, but the parameters name ranker"),
-        ({"order": "lens"}, "the parameters name validation and lens"),
+        (
+            {"method": "ranker"},
+            "candidate_choice is fusion in the order of candidates, but recommendation.method and order are ranker",
+        ),
+        ({"order": "lens"}, "recommendation.method and order are validation and lens"),
     ],
 )
 def test_a_stored_choice_of_other_settings_is_refused_with_what_to_do(monkeypatch, settings, words):
@@ -54,9 +57,11 @@ def test_a_stored_choice_of_other_settings_is_refused_with_what_to_do(monkeypatc
 
 
 def test_a_choice_of_an_earlier_release_or_none_is_refused(monkeypatch):
-    with pytest.raises(RunRefusedError, match=r"of an earlier release: Choice has order: Field required\. Choose anew"):
+    with pytest.raises(
+        RunRefusedError, match=r"from an earlier release: Choice has order: Field required\. Choose again"
+    ):
         choice_of(monkeypatch, {"kind": "neighbours", "made_with": {}})
-    with pytest.raises(RunRefusedError, match=r"no version is stored: .* --env mine --pipelines recommendation`"):
+    with pytest.raises(RunRefusedError, match=r"no version of it is stored: .* --env mine --pipelines recommendation`"):
         choice_of(monkeypatch, None)
 
 

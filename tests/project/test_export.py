@@ -46,7 +46,7 @@ def test_users_are_exported_by_id_and_an_unknown_one_is_refused_before_anything_
     assert [record["user_id"] for record in catalog.load("exported_adapters")] == [known]
     before = sorted((project / "data/test").glob("0*/**/*"))
     configure(project, {"variant": "reclora_user", "users": [known, 987654], "most_active": None})
-    with pytest.raises(ValueError, match=r"The users '987654' are none of the log's: the log has 61"):
+    with pytest.raises(ValueError, match=r"The users '987654' are not in the log: the log has 61"):
         kedro_run(project, pipeline_names=["export"])
     assert sorted((project / "data/test").glob("0*/**/*")) == before
 

@@ -178,7 +178,7 @@ def test_what_is_no_metric_of_its_own_is_refused(tmp_path, declared, message):
 
 def test_a_metric_without_a_number_for_each_row_is_refused():
     metric = RowMetric(name="odd", heading="odd", per_row=lambda labels, scores: [1, np.nan])
-    with pytest.raises(ValueError, match=r"metric odd: per_row returned values of shape \(2,\), 1 of them no finite"):
+    with pytest.raises(ValueError, match=r"metric odd: per_row returned values of shape \(2,\), 1 of them not finite"):
         metric.values(3, None, None)
 
 
@@ -191,7 +191,7 @@ def test_a_pipeline_runs_with_its_own_settings_and_entries(fabricated_project, m
     shown = {"longest_titles": {"items": 2}}
     catalog = kedro_run(fabricated_project, shown, pipeline_names=["longest_titles"])
     assert len(catalog.load("longest_titles")) == 2
-    with pytest.raises(RunRefusedError, match=r"longest_titles\.item is no parameter.*longest_titles\.items"):
+    with pytest.raises(RunRefusedError, match=r"longest_titles\.item is not a parameter.*longest_titles\.items"):
         kedro_run(fabricated_project, {"longest_titles": {"item": 2}}, pipeline_names=["longest_titles"])
-    with pytest.raises(RunRefusedError, match=r"longest_title is no pipeline. The nearest one is longest_titles"):
+    with pytest.raises(RunRefusedError, match=r"no pipeline longest_title. The nearest name is longest_titles"):
         kedro_run(fabricated_project, pipeline_names=["longest_title"])

@@ -48,7 +48,7 @@ def test_a_log_file_that_cannot_be_written_is_left_out_with_one_warning(tmp_path
     root.removeHandler(handlers[1])
     assert left == handlers[1:]
     assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path}/kedro.log cannot be written by this user: messages go to the terminal alone."
+        f"{tmp_path}/kedro.log cannot be written by this user: messages only go to the terminal."
     ]
 
 

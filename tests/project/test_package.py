@@ -98,7 +98,7 @@ def test_without_the_extra_llm_recommending_loads_and_an_llm_is_refused_with_the
     assert {*STEPS_WITHOUT_LLM, "candidates", "ranking", "update", "forget"} <= {*loaded.split()}
     assert "finetuning" not in loaded
     assert "`pip install 'gguf>=" in said
-    assert "Without an LLM: `kedro run --pipelines ingestion,history,recommendation`." in said
+    assert "Without an LLM, run `kedro run --pipelines ingestion,history,recommendation`." in said
 
 
 HIDDEN = """

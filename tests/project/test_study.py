@@ -193,7 +193,9 @@ def test_a_variant_of_a_cell_alone_is_a_copy_with_changes(in_this_process):
 
 def test_a_cell_whose_nodes_would_fail_is_refused_before_any_is_run(in_this_process):
     cell = Cell("wrong", {"layers": "x"}, 42, {"finetuning.variants.reclora.adapter.target_modules": ["x_proj"]})
-    with pytest.raises(RuntimeError, match=r"The cell wrong: layers x, seed 42 cannot be run, so none was:.*x_proj"):
+    with pytest.raises(
+        RuntimeError, match=r"The cell wrong: layers x, seed 42 cannot be run, so no cell was run:.*x_proj"
+    ):
         check_cell(in_this_process, cell)
 
 
@@ -201,7 +203,7 @@ def test_a_wrong_cell_is_refused_by_its_name_and_parameter(in_this_process, monk
     monkeypatch.setattr(engine, "get_context", lambda _: FORKED)
     cell = Cell("wrong", {"rank": "0"}, 42, {"finetuning.variants.reclora.adapter.r": 0})
     with pytest.raises(
-        RuntimeError, match=r"The cell wrong: rank 0, seed 42 cannot be run, so none was:(.|\n)*\br\b"
+        RuntimeError, match=r"The cell wrong: rank 0, seed 42 cannot be run, so no cell was run:(.|\n)*\br\b"
     ) as error:
         in_this_process.run([cell], str, workers=1)
     assert is_refusal(error.value)  # which `kedro run` prints without a stack trace

@@ -66,7 +66,7 @@ def test_the_list_of_a_user_or_of_given_items_is_shown_with_reasons(project, tmp
 
 
 def test_what_predicts_likes_is_refused_for_such_a_log(project):
-    with pytest.raises(Exception, match=r"every row is a like.* Lists do not.*negatives"):
+    with pytest.raises(Exception, match=r"every row is a like.* Recommendations do not.*negatives"):
         kedro_run(project, env="shop", pipeline_names=["ingestion", "history", "lens"])
 
 

@@ -99,7 +99,7 @@ def test_recommendation_reads_the_current_model_and_rollback_the_one_before(upda
     catalog = kedro_run(project, {"recommendation": {"variant": None}}, pipeline_names=["recommendation"])
     assert catalog.load("recommendations")["user_id"].n_unique() < users
     assert served.chosen_by() == (alias, catalog.get("candidate_choice").resolve_load_version())
-    with pytest.raises(ValueError, match="none before it"):
+    with pytest.raises(ValueError, match="no earlier model"):
         kedro_run(project, pipeline_names=["rollback"])
 
 

@@ -183,15 +183,13 @@ def test_the_choice_of_an_earlier_release_is_refused_and_not_compared_with(caplo
     other_settings = {"kind": "linear", "order": "lens", "sources": {"linear": {"text_power": 2.0}}}
     read_lens = Choice(kind="fusion", order="candidates", sources={}, stage=SecondStage(weights={"lens": 1.0}))
     for record in (read_lens, read_lens.model_copy(update={"stage": SecondStage(trees="a\nfeature_names=x lens y")})):
-        with pytest.raises(
-            ValueError, match=r"earlier release, in which fusion and ranker read the click model\. Choose"
-        ):
+        with pytest.raises(ValueError, match=r"earlier release, where fusion and ranker read the click model\. Choose"):
             stored_choice(record.model_dump(mode="json"))
     for record, fault in (
         (old, "Choice has sources: Field required"),
         (other_settings, "LinearSettings has text_power"),
     ):
-        with pytest.raises(ValueError, match=rf"candidate_choice is of an earlier release: {fault}.* Choose anew"):
+        with pytest.raises(ValueError, match=rf"candidate_choice is from an earlier release: {fault}.* Choose again"):
             stored_choice(record)
     assert choice_before(old) is choice_before(other_settings) is choice_before(None) is None
     assert "not compared with" in caplog.text

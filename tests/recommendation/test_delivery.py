@@ -95,7 +95,7 @@ def test_a_table_decides_which_items_each_user_gets_also_those_that_they_took(lo
         pairs = candidate_table(table, log)
         lists, report = lists_of(log, (1, 3, 4, 9), table=pairs)
     assert "recommendation_candidates has 1 unknown items, which are left out: '99'." in caplog.text
-    assert "1 of 4 users get no items, as they have no candidates: 3." in caplog.text
+    assert "1 of 4 users get no items, because they have no candidates: 3." in caplog.text
     assert lists.select("user_id", "item_id").sort("user_id", "item_id").rows() == [
         (1, 5),
         *sorted([(4, 0), (4, taken)]),

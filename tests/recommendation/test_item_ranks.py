@@ -152,12 +152,12 @@ def test_by_the_published_protocol_no_lens_counts_held_out_events_before_the_end
 
 def test_the_published_protocol_needs_samples_of_training(log):
     log = replace(log, samples=log.samples.with_columns(split=pl.lit("test")))
-    with pytest.raises(ValueError, match=r"that has no samples\. Lower `history\.min_history`"):
+    with pytest.raises(ValueError, match=r"this split has no samples\. Lower `history\.min_history`"):
         moments_of(positives(log), log, "published")
 
 
 def test_likes_of_a_single_user_are_refused(log, lens):
-    message = r"draws likes of 1 user\(s\), .*at least 2 are expected.* Raise `ranking\.rows`"
+    message = r"draws likes of 1 user\(s\), .*at least 2 are needed.* Raise `ranking\.rows`"
     with pytest.raises(ValueError, match=message):
         rank_test_likes(recommender_of(log, lens), CONFIG.model_copy(update={"rows": 1}), None)
 

@@ -124,7 +124,7 @@ def test_ranks_of_other_rows_are_refused():
 
 
 def test_likes_of_one_user_have_no_intervals():
-    with pytest.raises(ValueError, match=r"likes of one user alone: .* Raise `ranking\.rows`"):
+    with pytest.raises(ValueError, match=r"likes of only one user: .* Raise `ranking\.rows`"):
         compute_ranking_metrics(ranks_of([1, 2], users=[7, 7]), BASELINES, CATALOGUE, (1,), BOOTSTRAP)
 
 

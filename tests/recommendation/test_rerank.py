@@ -54,7 +54,7 @@ def test_pairs_of_likes_of_one_moment_are_scored_once():
 
 
 def test_scores_that_are_no_numbers_are_refused():
-    with pytest.raises(ValueError, match="reclora: some of the 3 scores are no numbers; train it again"):
+    with pytest.raises(ValueError, match="reclora: some of the 3 scores are not numbers; train it again"):
         reranked(first_ranks([4]), {4: float("nan"), 3: 0.9, 2: 0.5})
 
 

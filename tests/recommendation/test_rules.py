@@ -107,7 +107,7 @@ def test_rules_are_refused_before_work_where_they_name_what_is_not_there():
         ({"at_most": "price"}, r"rules\[0\]\.at_most names 'price': text fields of the items are genres"),
         ({"pin": "none"}, r"rules\[0\]\.pin is 'none': no item has this id"),
         ({"exclude": {"price": {}}}, None),
-        ({"allow": {"genres": ["Western"]}}, "excludes every item: lists need some"),
+        ({"allow": {"genres": ["Western"]}}, "excludes every item: lists need at least one"),
     ):
         checked = [Rule.model_validate(rule)]
         if message is None:

@@ -102,7 +102,7 @@ def test_a_log_until_a_second_has_no_later_event_item_or_like(log):
 @pytest.mark.parametrize(
     ("changes", "pattern"),
     [
-        ({"share": 0.9}, r"backtest\.share is 0\.9, but 4 such windows, two of which come before the 2 that test"),
+        ({"share": 0.9}, r"backtest\.share is 0\.9, but 4 such windows \(two before the 2 test windows\)"),
         ({"days": 1}, r"backtest\.days is 1, but 4 such windows"),
     ],
 )
@@ -114,7 +114,7 @@ def test_windows_that_the_log_cannot_hold_are_refused(log, changes, pattern):
 def test_a_log_without_times_and_encoders_that_know_likes_are_refused(log):
     with pytest.raises(ValueError, match=r"history\.shared_clock is false, .*\. Compare methods"):
         backtest_of(replace(log, shared_clock=False)).run()
-    with pytest.raises(ValueError, match=r"encoders names co_occurrence, which learns from likes that windows test"):
+    with pytest.raises(ValueError, match=r"encoders names co_occurrence, which learns from likes in the test windows"):
         backtest_of(log, encoders=("tfidf", "co_occurrence")).run()
 
 

@@ -640,8 +640,8 @@ WRONG = [
     ("POST", "/recommend", {"user": "1", "exclude": ["+7"]}, 422, "/exclude/0 is '+7': ids of this log"),
     ("POST", "/recommend", {"history": [{"item": "1e1", "rating": 4}]}, 422, "/history/0/item is '1e1'"),
     ("POST", "/recommend", {"user": "1", "candidates": ["07"]}, 422, "/candidates/0 is '07'"),
-    ("POST", "/recommend", {"user": True}, 422, "True is no id: ids are whole numbers or text"),
-    ("POST", "/recommend", {"user": 1.5}, 422, "1.5 is no id"),
+    ("POST", "/recommend", {"user": True}, 422, "True is not an id: ids are whole numbers or text"),
+    ("POST", "/recommend", {"user": 1.5}, 422, "1.5 is not an id"),
     ("POST", "/recommend", {"user": " \xa0"}, 422, "at least one character that is not blank"),
     ("POST", "/recommend", {"requests": [{"user": "1"}, {"user": "+1"}]}, 422, "/requests/1/user is '+1'"),
     ("POST", "/score", {"user": "1", "items": ["07"]}, 422, "/items/0 is '07'"),
@@ -659,7 +659,7 @@ WRONG = [
     ("POST", "/events", {"events": [{"user": "--5", "item": "1", "rating": 4}]}, 422, "a whole number"),
     ("POST", "/events", {"events": [{"user": "007", "item": "1", "rating": 4}]}, 422, "a whole number"),
     ("POST", "/events", {"events": [{"user": "1", "item": "\ud800", "rating": 4}]}, 422, "surrogates not allowed"),
-    ("POST", "/events", {"events": [{"user": "1\0", "item": "5", "rating": 4}]}, 422, "no character NUL"),
+    ("POST", "/events", {"events": [{"user": "1\0", "item": "5", "rating": 4}]}, 422, "must not contain NUL"),
     ("POST", "/recommend", {"user": "1", "filter": {"genres": ["\ud800"]}}, 422, "surrogates not allowed"),
     ("POST", "/recommend", {"user": "1", "\ud800": 1}, 422, "unicode string"),
     ("POST", "/recommend", {"requests": [{"user": "1", "n": 0}]}, 422, "/requests/0/n is 0: "),
@@ -673,7 +673,7 @@ WRONG = [
     ),
     ("POST", "/events", {"events": [{"user": "1", "item": "1", "rating": 4}] * 1001}, 422, "at most 1,000"),
     ("POST", "/events", b'{"events": [{"user": "\xff"}]}', 400, "Byte 22"),
-    ("POST", "/events", b'{"events": [', 422, "The body is no JSON from its character 12"),
+    ("POST", "/events", b'{"events": [', 422, "The body is not valid JSON from its character 12"),
     ("POST", "/score", {"user": "1", "items": ["1"] * 1_000_000}, 413, "1,048,576 bytes"),
     ("GET", "/nowhere", None, 404, "Route"),
 ]
@@ -922,7 +922,7 @@ def test_a_rollback_has_the_model_before_answer_at_once_and_loads_it_once(tmp_pa
 
     def roll_back():
         if len(loads) > 1:
-            raise ValueError("The current model has none before it that names other versions: it stays.")
+            raise ValueError("The current model stays, because no earlier model has other versions.")
         present[0] = replace(first, chosen_by="2026-03-03")
         sleep(0.1)  # the alias has moved
         return "2026-03-03"
@@ -939,8 +939,8 @@ def test_a_rollback_has_the_model_before_answer_at_once_and_loads_it_once(tmp_pa
         assert loads == ["2026-02-02", "2026-03-03"]
         refused = client.post("/model/rollback")
         assert (refused.status_code, refused.json()["title"]) == (409, "The current model stays")
-        assert "has none before it" in refused.json()["detail"]
-        assert "has none before it" in client.post("/page/rollback").text
+        assert "no earlier model has" in refused.json()["detail"]
+        assert "no earlier model has" in client.post("/page/rollback").text
         assert client.post("/recommend", json={"user": 1}).json()["version"] == "2026-01-01"
         assert "/model/rollback" in client.get("/openapi.json").json()["paths"]
 
@@ -1007,7 +1007,7 @@ def test_the_page_takes_titles_for_items_and_stores_nothing_for_others(client):
     added = client.post("/page/events", data=form | {"item": "film 7 (1990)"}, headers=headers).text
     assert "The event of item 7 counts from now on" in added
     refused = client.post("/page/events", data=form | {"item": "Film 2"}, headers=headers).text
-    assert "nothing was stored: Film 2 (1990) is 2; Film 20 (1990) is 20" in refused
+    assert "Nothing was stored: Film 2 (1990) is 2; Film 20 (1990) is 20" in refused
     assert len(client.service.journal.content().events) == 1
     assert "://" not in client.get("/docs").text.replace("http://www.w3.org", "")
 
@@ -1087,7 +1087,7 @@ def test_a_model_that_cannot_be_loaded_yet_is_tried_again_after_growing_pauses()
     def reload(chosen_by):
         times.append(monotonic())
         if len(times) < 5:
-            raise ReloadRefusedError("900 MiB of memory are free, but two models are needed side by side")
+            raise ReloadRefusedError("900 MiB of memory are free, but two models are in memory for a moment")
         service.current_model.chosen_by = chosen_by
 
     current_model = SimpleNamespace(chosen_by="first")

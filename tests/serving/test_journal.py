@@ -183,7 +183,7 @@ def test_events_that_a_removed_or_replaced_file_would_lose_are_refused(file_jour
 
 def test_a_file_that_lost_all_its_events_is_no_new_journal(tmp_path):
     (tmp_path / FILE).touch()
-    with pytest.raises(JournalError, match=r"is empty, but the model that is served has read events of a journal"):
+    with pytest.raises(JournalError, match=r"is empty, but the current model has read events of a journal"):
         file_in(tmp_path).require_events()
     (tmp_path / FILE).unlink()
     file_in(tmp_path).require_events()
@@ -267,7 +267,7 @@ def test_rows_that_were_deleted_or_added_by_hand_are_noticed_until_an_operator_t
         ("UPDATE events SET rating = 99 WHERE sequence = 2", "sequence 2 is not as it was written, as its checksum"),
         ("UPDATE events SET rating = 'NaN' WHERE sequence = 2", "sequence 2 .* as its rating is 'nan'"),
         ("UPDATE events SET checksum = NULL WHERE sequence = 2", "sequence 2 .* it has no checksum"),
-        ("DELETE FROM events WHERE sequence = 3", "holds 2 events, which are not the 3 that were written"),
+        ("DELETE FROM events WHERE sequence = 3", "holds 2 events, but 3 were written"),
         ("DELETE FROM events", "holds 0 events, which are not the 3"),
         (ROW, "sequence 4 .* it has no checksum"),
     ],
@@ -423,7 +423,10 @@ def test_a_commit_whose_answer_is_lost_is_not_said_to_be_stored_or_not(postgres_
     ("address", "words"),
     [
         ("postgresql://me:secret@host/shop", "holds a password, .* PGPASSWORD or in the file ~/.pgpass"),
-        ("postgresql://me:secret@[host/shop", r"is no address of PostgreSQL: postgresql://user@host:5432/"),
+        (
+            "postgresql://me:secret@[host/shop",
+            r"is not an address of PostgreSQL: expected postgresql://user@host:5432/",
+        ),
         ("mysql://host/shop", "is at mysql://, but the journal needs a local file"),
         ("s3://bucket/journal.sqlite", "is at s3://, but the journal needs a local file"),
     ],

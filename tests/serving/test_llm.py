@@ -139,7 +139,7 @@ def test_a_model_whose_llm_cannot_be_loaded_does_not_take_over(tmp_path, current
     failed.set_exception(RunRefusedError("The adapter belongs to another base LLM."))
     service = Service(service_config(tmp_path), lambda: loaded[-1], Metrics())
     loaded.append(replace(current_model, llm=failed))
-    with pytest.raises(ReloadRefusedError, match=r"belongs to another base LLM\. The old one goes on"):
+    with pytest.raises(ReloadRefusedError, match=r"belongs to another base LLM\. The old model stays"):
         service.reload()
     assert service.current_model is current_model
     service.close()

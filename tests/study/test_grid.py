@@ -90,12 +90,12 @@ def test_an_unknown_grid_is_refused_with_the_nearest_one():
     [
         ({"title": "Mine"}, r"mine\.axes is missing"),
         ({"title": "Mine", "axes": {}}, r"mine\.axes is \{\}: .*at least 1 item"),
-        ({"title": "Mine", "axes": {"rank": RANKS}, "axis": {}}, r"mine\.axis is no parameter\. The .*mine\.axes"),
+        ({"title": "Mine", "axes": {"rank": RANKS}, "axis": {}}, r"mine\.axis is not a parameter\. The .*mine\.axes"),
         (None, "mine is null: input should be a valid dictionary"),
     ],
 )
 def test_a_file_that_is_no_grid_is_refused(content, fault):
-    with pytest.raises(ValueError, match=rf"mine\.yml is no grid:\n{fault}"):
+    with pytest.raises(ValueError, match=rf"mine\.yml is not a grid:\n{fault}"):
         load_grids("mine", {"mine": lambda: content})
 
 
@@ -109,13 +109,13 @@ def test_a_file_that_is_no_grid_is_refused(content, fault):
     ],
 )
 def test_what_is_no_parameter_is_refused_with_the_nearest_one(path, nearest):
-    with pytest.raises(ValueError, match=rf"Grid mine sets {path}, which is no .* nearest one is {nearest}\."):
+    with pytest.raises(ValueError, match=rf"Grid mine sets {path}, which is not .* nearest one is {nearest}\."):
         cells_of({"axis": {"a": {path: 1}}})
 
 
 @pytest.mark.parametrize("path", ["study.seeds", "_adapter.r"])
 def test_a_cell_cannot_set_what_no_run_reads(path):
-    with pytest.raises(ValueError, match="is no parameter"):
+    with pytest.raises(ValueError, match="is not a parameter"):
         cells_of({"axis": {"a": {path: 1}}})
 
 
@@ -141,7 +141,7 @@ def test_a_new_entry_is_a_copy_with_changes():
 
 @pytest.mark.parametrize("axis", ["auc", "model", "p_value"])
 def test_an_axis_has_a_name_of_its_own(axis):
-    with pytest.raises(ValidationError, match=f"axis '{axis}' has the name of a column of the results table"):
+    with pytest.raises(ValidationError, match=f"axis '{axis}' is also a column of the results table"):
         cells_of({axis: RANKS})
 
 

@@ -89,9 +89,9 @@ def test_two_workers_run_all_trials(tmp_path):
 
 
 def test_a_search_is_refused_where_its_space_lacks_the_settings_as_they_are():
-    with pytest.raises(ValueError, match=r"mine searches lens\.layers among values that lack 2, .* widen"):
+    with pytest.raises(ValueError, match=r"mine searches lens\.layers among values without 2, .* widen"):
         search_of(space={"lens.layers": [1, 3]})
-    with pytest.raises(ValueError, match=r"mine searches lens\.layers among values that lack 5"):
+    with pytest.raises(ValueError, match=r"mine searches lens\.layers among values without 5"):
         search_of(**{"lens.layers": 5})
     with pytest.raises(ValueError, match=r"Grid mine sets lens\.layer, .* nearest one is lens\.layers"):
         search_of(space={"lens.layer": [1, 2]})

@@ -73,9 +73,9 @@ MORE = [
     ("history.split.train", 0.95, "leaves no rows to test"),
     ("ingestion.k_core", -1, "greater than or equal to 0"),
     ("ingestion.duplicates", "first", "'highest_rating'"),
-    ("ingestion.label_threshold", 9, "gives one class only"),
-    ("ingestion.label_threshold", 1, "one class only on a scale from 1 to 5"),
-    ("ingestion.label_threshold", 5.5, "one class only"),
+    ("ingestion.label_threshold", 9, "gives only one class"),
+    ("ingestion.label_threshold", 1, "only one class on a scale from 1 to 5"),
+    ("ingestion.label_threshold", 5.5, "only one class"),
     ("ingestion.label_threshold", "four", "input should be"),
     ("ingestion.label_threshold", float("nan"), "input should be"),
     ("ingestion.rating_min", float("-inf"), "input should be"),
@@ -85,12 +85,12 @@ MORE = [
         "1969-12-31",
         "is 1969-12-31, which is before `ingestion.plausible_times.first_day` 1990-01-01",
     ),
-    ("ingestion.items.tittle", "name", "is no parameter. The nearest one is"),
+    ("ingestion.items.tittle", "name", "is not a parameter. The nearest one is"),
     ("ingestion.items.fields", [{"name": "genres"}], "'genres' needs either"),
     (
         "ingestion.items.fields",
         [{"name": "g", "indicators": ["a"], "separator": "|"}],
-        "`separator` and `values` want a `column`",
+        "`separator` and `values` need a `column`",
     ),
     ("ingestion.items.fields", [{"name": "title", "column": "x"}], "'title'"),
     ("ingestion.items.fields", [{"name": "rating", "column": "x"}], "'rating'"),
@@ -98,10 +98,10 @@ MORE = [
     ("ingestion.users", {"user_id": "u", "fields": [{"name": "title", "column": "u"}]}, "'title'"),
     ("ingestion.item_texts", {"item_id": "i", "fields": [{"name": "genres", "column": "d"}]}, "['genres'] occur twice"),
     ("ingestion.interactions.item_id", "user_id", "names the same column as `ingestion.interactions.item_id`"),
-    ("ingestion.interactions.timestamp", None, "a column must say when"),
+    ("ingestion.interactions.timestamp", None, "a column must have the time"),
     ("ingestion.interactions.timestamp_format", "unix", "should match pattern"),
     ("ingestion.interactions.timestamp", ["day", "hour"], "Set it to a strptime format such as"),
-    ("ingestion.interactions.drop", {"quantity": {"below": 1}}, "is no parameter"),
+    ("ingestion.interactions.drop", {"quantity": {"below": 1}}, "is not a parameter"),
     (
         "ingestion.interactions",
         CLICKS | {"rating": "r", "clicked": "c"},
@@ -169,7 +169,7 @@ MORE = [
     (f"{RECLORA}.adapter.num_loras", 2, "The nearest one is `finetuning.variants.reclora.adapter.num_meta_loras"),
     (f"{RECLORA}.training.epochs", 0, "greater than or equal to 1"),
     (f"{RECLORA}.training.batchsize", 8, "The nearest one is `finetuning.variants.reclora.training.batch_size"),
-    (f"{RECLORA}.name", "reclora", "is no parameter"),
+    (f"{RECLORA}.name", "reclora", "is not a parameter"),
     (f"{RECLORA}.gate_input", "items", "'target', 'user', 'fields' or 'rating_statistics'"),
 ]
 
@@ -189,7 +189,7 @@ def wrong_values(
                 "finetuning",
                 "update",
             ):  # these are read by their blocks
-                unknown = "input should be" if path in NAMED else "is no parameter. The nearest one is"
+                unknown = "input should be" if path in NAMED else "is not a parameter. The nearest one is"
                 yield f"{path}.hidden_dims", 3, unknown
                 yield path, [1], "dictionary"
             yield from wrong_values(value, f"{path}.", nullable, shares)

@@ -108,11 +108,11 @@ def test_rollbacks_after_an_update_go_behind_what_was_rolled_back():
     history = [current("4", "4"), current("3", "1", to="1"), current("2", "2"), current("1", "1")]
     once = rolled_back(history)
     assert (once["versions"], once["decision"]["to"], once["made_by"]) == ({"lens": "1"}, "1", "1")
-    with pytest.raises(ValueError, match="none before it"):
+    with pytest.raises(ValueError, match="no earlier model"):
         rolled_back([{"version": "5", **once}, *history])
     behind = [current("5", "5"), current("4", "4", chosen="forgotten"), *history[1:]]
     assert rolled_back(behind)["versions"] == {"lens": "4"}
-    with pytest.raises(ValueError, match="goes back to where users were forgotten"):
+    with pytest.raises(ValueError, match="back to the time when users were forgotten"):
         rolled_back(behind[1:])
-    with pytest.raises(ValueError, match="no model yet"):
+    with pytest.raises(ValueError, match="no model to roll back from yet"):
         rolled_back([])

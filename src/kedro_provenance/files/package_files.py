@@ -25,7 +25,7 @@ def package_file(package: str, path: str) -> str:
         if (folder / path).exists():
             return str(folder / path)
     raise FileNotFoundError(
-        f"The package {package!r} is installed but carries no file {path!r} (looked in {folders[0]}). "
+        f"The package {package!r} is installed but does not contain the file {path!r} (looked in {folders[0]}). "
         "Install a version of it that does, such as the one that the project's lock file or requirements pin."
     )
 

@@ -177,7 +177,7 @@ def local_copy(address: str, options: Mapping[str, Any]) -> str:
     names = [f"{name}/{rest}".rstrip("/") for rest in files]
     folder = private_cache("kedro-provenance") / "copies" / digest([address, files])
     if folder.is_dir() and damage(folder):
-        logger.warning("%s is damaged, its files are not what was fetched: it is fetched again.", folder)
+        logger.warning("%s is damaged (its files have changed) and is downloaded again.", folder)
         shutil.rmtree(folder)
     if not folder.is_dir():
         with atomic_folder(folder, shared=True) as draft:

@@ -195,7 +195,7 @@ def require_droppable(count: int, config: DropLayersConfig) -> None:
     if config.layers > (may_go := len(droppable(count, config))):
         raise ValueError(
             f"base_model.drop_layers.layers is {config.layers}, but of {count} layers of the base LLM only {may_go} "
-            f"may go, as the first {config.spare_first} and the last {config.spare_last} stay: lower it."
+            f"may be dropped, because the first {config.spare_first} and the last {config.spare_last} stay: lower it."
         )
 
 

@@ -38,7 +38,7 @@ def draw_questions(learning: pl.DataFrame, test: pl.DataFrame, config: BlackBoxC
     for questions, name, rows in uses:
         if rows is not None and rows > questions.height:
             raise ValueError(
-                f"black_box.{name} asks for {rows} rows, but there are {questions.height}: ask for at most that many, "
+                f"black_box.{name} requests {rows} rows, but there are {questions.height}: request at most that many, "
                 "or raise history.prompt_rows."
             )
         order = np.random.default_rng(config.seed).permutation(questions.height)
@@ -135,7 +135,7 @@ def search_hints(
         study.tell(suggested, trials[values]["auc"])
     if not trials:
         raise ValueError(
-            f"black_box.search.calls is {config.search.calls}, less than one trial takes with {len(records)} rows: "
+            f"black_box.search.calls is {config.search.calls}, fewer than one trial takes with {len(records)} rows: "
             "raise it, or lower black_box.search.rows."
         )
     return list(trials.values())
@@ -146,7 +146,7 @@ def load_optuna() -> Any:
     try:
         import optuna
     except ImportError as error:
-        raise ImportError(f"Optuna searches what a black box is told: `{install_line('black-box')}`.") from error
+        raise ImportError(f"Optuna searches prompts of a black-box LLM: `{install_line('black-box')}`.") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 
@@ -160,7 +160,7 @@ def scores_beside(
     """
     scored = {str(name): table for (name,), table in scores.partition_by("model", as_dict=True).items()}
     if unknown := [model for model in models if model not in scored]:
-        raise ValueError(f"black_box.beside names {unknown[0]!r}, but scores has {', '.join(scored)}: choose of these.")
+        raise ValueError(f"black_box.beside names {unknown[0]!r}, but scores has {', '.join(scored)}: choose of those.")
     own = black_box_scores.partition_by("model", as_dict=True, maintain_order=True)
     tables = {str(name): table for (name,), table in own.items()} | {model: scored[model] for model in models}
     return collect_scores(questions.filter(pl.col("row").is_in(black_box_scores["row"].implode())), **tables)

@@ -109,7 +109,7 @@ class ChatApi:
             example = f"{words[1]}, such as {unread[0][:80]!r}" if unread else words[1]
             raise ValueError(
                 f"{unreadable} of {len(distinct)} answers of {self.model} are neither {words[0]} nor {example}. "
-                "Have the prompt's template ask for one of these words, or raise max_tokens among the `arguments` of "
+                "Let the prompt's template request one of these words, or raise max_tokens among the `arguments` of "
                 "black_box_llm for a model that thinks first."
             )
         *tokens, retries = table[:, 2:].sum(axis=0).astype(int).tolist()
@@ -120,7 +120,7 @@ class ChatApi:
         try:
             from openai import OpenAI
         except ImportError as error:
-            raise ImportError(f"A black box is called by the openai client: `{install_line('black-box')}`.") from error
+            raise ImportError(f"The openai client calls a black-box LLM: `{install_line('black-box')}`.") from error
         return OpenAI(
             base_url=self.base_url,
             api_key=self.api_key or "none",
@@ -144,15 +144,15 @@ class ChatApi:
         except APIConnectionError as error:
             cause = f"{error} {error.__cause__ or ''}".strip().rstrip(".")
             raise ConnectionError(
-                f"{self.base_url} cannot be reached: {cause}. See that base_url of the catalog entry black_box_llm is "
-                "right and that the server runs; a slow one needs a higher timeout_seconds or a lower concurrency."
+                f"{self.base_url} cannot be reached: {cause}. Check that base_url of the catalog entry black_box_llm "
+                "is correct and that the server runs; a slow one needs a higher timeout_seconds or a lower concurrency."
             ) from None
         except APIStatusError as error:
             raise self._refusal(error.status_code, str(error)) from None
         except (OpenAIError, ValueError, TypeError, AttributeError, IndexError) as error:
             raise ValueError(
                 f"{self.base_url} answers, but not as an OpenAI-compatible API does ({type(error).__name__}): correct "
-                "base_url of the catalog entry black_box_llm, which mostly ends in /v1."
+                "base_url of the catalog entry black_box_llm, which usually ends in /v1."
             ) from None
 
     def _refusal(self, status: int, text: str) -> Exception:

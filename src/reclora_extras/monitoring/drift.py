@@ -52,8 +52,8 @@ def periods(after: int, last: int, config: MonitoringConfig) -> Iterator[Period]
     if last < end:
         days = (last - after) / SECONDS_PER_DAY
         raise ValueError(
-            f"The log ends {days:.1f} days after the lens's last training row, but the reference alone takes "
-            f"{config.reference_days:g}: lower monitoring.reference_days, or wait until more events have come in."
+            f"The log ends {days:.1f} days after the lens's last training row, but the reference period takes "
+            f"{config.reference_days:g}: lower monitoring.reference_days, or wait for more events."
         )
     yield Period(after + 1, end)
     for begin in range(end, last + 1, round(config.period_days * SECONDS_PER_DAY)):

@@ -48,8 +48,8 @@ def other_references(names: PipelineNames) -> dict[str, tuple[str, ...]]:
         raise NameRefusedError(
             Fault(
                 Parameter(REFERENCES.format("*")),
-                f"go in a circle: {', '.join(circle)}",
-                advice="A reference is trained before what is held against it: take one of these names out",
+                f"depend on each other in a circle: {', '.join(circle)}",
+                advice="A reference is trained before the variant that is compared with it: remove one of these names",
             )
         ) from error
     return references

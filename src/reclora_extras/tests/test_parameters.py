@@ -20,7 +20,11 @@ MORE = [
     ("base_model.steps", ["quantise"], "choose one of drop_layers, prune"),
     (OBJECTIVE, {"kind": "preference", "references": []}, "at least 1 item"),
     (OBJECTIVE, {"kind": "preference", "references": ["lens", "lens"]}, "names lens twice"),
-    (OBJECTIVE, {"kind": "preference", "max_day_apart": 3}, "max_day_apart is no parameter. The nearest one is max_d"),
+    (
+        OBJECTIVE,
+        {"kind": "preference", "max_day_apart": 3},
+        "max_day_apart is not a parameter. The nearest one is max_d",
+    ),
 ]
 
 

@@ -22,7 +22,7 @@ class TrackingConfig(Block):
         if uri is None:
             return None
         if not re.match(r"(?!file:)[a-z][a-z+\d-]+:", uri):  # MLflow 3.17 refuses folders
-            raise ValueError(f"{uri!r} is no database or server; expected one, such as sqlite:///data/mlflow.db")
+            raise ValueError(f"{uri!r} is not a database or server; expected for example sqlite:///data/mlflow.db")
         if find_spec("mlflow") is None:
             raise ValueError(f"MLflow is not installed: `{install_line('mlflow')}`, or set null")
         return uri

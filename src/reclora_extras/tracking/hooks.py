@@ -37,7 +37,7 @@ class TrackingHooks:
             logger.info(log_run(tracking, run_params, parameters, pipeline, catalog))
         except (MlflowException, OSError) as error:
             logger.warning(
-                "The run has succeeded, but was not logged to MLflow: %s. Once the cause is gone, the same command "
+                "The run succeeded, but was not logged to MLflow: %s. Once the cause is fixed, the same command "
                 "with --only-missing-outputs logs it.",
                 error,
             )

@@ -47,7 +47,7 @@ def require_target_modules(model: Any, targets: str | Collection[str]) -> None:
         matched = [path for path in paths if re.fullmatch(pattern, path)]
         wrong = [path for path in matched if path not in linear]
         if wrong or not matched:
-            fault = f"has as {wrong[0]}, which is no linear layer in a block" if wrong else "lacks in its decoder"
+            fault = f"has as {wrong[0]}, which is not a linear layer of a block" if wrong else "lacks in its decoder"
             raise ValueError(
                 f"adapter.target_modules names {target}, which the base LLM {fault}; "
                 f"its linear layers are {', '.join(names_of(linear))}: name some of these."
@@ -84,8 +84,8 @@ def require_base_llm(model: Any, expected: Mapping[str, str], folder: str) -> No
     given = describe_base_llm(model)
     if "weights" not in expected:
         raise MismatchError(
-            f"The adapter in {folder} does not say which weights its base LLM had, as one of an earlier version of "
-            "this project: train it again.",
+            f"The adapter in {folder} does not record the weights of its base LLM, because an earlier version of this "
+            "project made it: train it again.",
             "adapter",
         )
     comparable = expected["precision"] == given["precision"] != "quantised"

@@ -82,14 +82,14 @@ def require_one_lora_per_user(config: Any) -> None:
     method = adapter_method(config.method)
     if not method.exports_loras:
         raise ValueError(
-            f"Adapters of the method {method.name!r} are no LoRAs and cannot be exported for a user: let "
-            "export.variant name a variant of another method."
+            f"Adapters of the method {method.name!r} are not LoRAs and cannot be exported for a user: "
+            "set export.variant to a variant of another method."
         )
     if method.has_gates(config) and config.gate_input != "user":
         raise ValueError(
-            f"The gates of this adapter read {config.gate_input!r}, and not the lens's state of the user alone, "
-            "so a user has no single LoRA that could be exported. Set `gate_input: user` in its variant "
-            "under finetuning.variants and train it, or let export.variant name a variant that has it."
+            f"The gates of this adapter read {config.gate_input!r}, but only the lens's state of the user gives one "
+            "LoRA per user, which can be exported. Set `gate_input: user` in its variant under finetuning.variants and "
+            "train it, or set export.variant to a variant that has it."
         )
 
 

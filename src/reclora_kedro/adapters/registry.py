@@ -27,7 +27,8 @@ def adapter_method(name: str) -> AdapterMethod:
 def read_settings(block: Any) -> AdapterSettings:
     """Return the settings in a block of parameters; raise ValueError for unknown ones, or if PEFT is not installed."""
     if text := missing_extra("llm", "An adapter"):
-        raise ValueError(text)
+        without = "ranking.variant=null" + ",ranking.lens=false" * bool(missing_extra("lens", ""))
+        raise ValueError(f"without an LLM, set the `variant` of the step to null (`--params {without}`). {text}")
     method = block.get("method", DEFAULT) if isinstance(block, Mapping) else getattr(block, "method", DEFAULT)
     return TypeAdapter(adapter_method(str(method)).settings).validate_python(block)
 
@@ -64,8 +65,8 @@ class LoraSettings:
             re.compile(self.target_modules)
         except re.error as error:
             raise ValueError(
-                f"target_modules is {self.target_modules!r}, a text, but no regular expression of layers' paths "
-                f"({error}): correct it, such as .*q_proj, or list names."
+                f"target_modules is {self.target_modules!r}, which is not a regular expression of layer paths "
+                f"({error}): correct it, for example .*q_proj, or list names."
             ) from error
         if self.last_layers is not None:
             raise ValueError(

@@ -337,8 +337,8 @@ class PersonalizedTuner(BaseTuner):
         """Raise ValueError for PEFT's ``adapter_names``, an adapter per row, which this tuner does not support."""
         if kwargs.get("adapter_names") is not None:
             raise ValueError(
-                "adapter_names asks for an adapter of each row, but one personalized LoRA serves all rows of a batch: "
-                "choose it by set_adapter, and give the rows of each adapter a batch of their own."
+                "adapter_names names an adapter for each row, but one personalized LoRA serves all rows of a batch: "
+                "select it with set_adapter, and put the rows of each adapter into their own batch."
             )
         yield
 

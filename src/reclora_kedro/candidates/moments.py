@@ -207,7 +207,7 @@ def best_items(scores: Scores, moments: Moments, limit: int) -> Lists:
     values = scores if isinstance(scores, np.ndarray) else scores.data
     if not np.isfinite(values).all():
         count = np.count_nonzero(~np.isfinite(values))
-        raise ValueError(f"{count} of {values.size} scores are no numbers; train the model again.")
+        raise ValueError(f"{count} of {values.size} scores are not numbers; train the model again.")
     if isinstance(scores, np.ndarray):
         return _best_of_dense(scores, moments, limit)
     return _best_of_sparse(scores, moments, limit)

@@ -36,9 +36,9 @@ class RetrieverModel(ItemModel):
 
         if (retriever := training.retriever) is None:
             raise ValueError(
-                "recommendation.sources, now or when methods were compared, names retriever, but this run reads none: "
-                "run `kedro run --pipelines candidates` and name it in this run, too, or leave it out and compare "
-                "anew, by `kedro run --pipelines recommendation`."
+                "recommendation.sources, now or when methods were compared, names retriever, but this run loads none: "
+                "run `kedro run --pipelines candidates`, and name retriever in this run, too. Or leave it out, and "
+                "compare methods again with `kedro run --pipelines recommendation`."
             )
         index = None
         if training.items >= INDEXED_FROM:

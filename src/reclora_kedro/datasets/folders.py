@@ -33,8 +33,8 @@ class FolderDataset(AbstractVersionedDataset[Any, Any]):
     ) -> None:
         if is_remote(filepath):
             raise DatasetError(
-                f"{filepath} is in an object storage, where a folder is kept by the catalog, version by version: write "
-                "`versioned: true` in its catalog entry."
+                f"{filepath} is in an object store, where folders need versions: set `versioned: true` in its catalog "
+                "entry."
             )
         super().__init__(
             filepath=PurePosixPath(filepath), version=version, exists_function=lambda path: Path(path).is_dir()
@@ -52,7 +52,7 @@ class FolderDataset(AbstractVersionedDataset[Any, Any]):
         folder = Path(self._get_load_path())
         if fault := self._fault(folder):
             raise DatasetError(
-                f"{folder} is not whole: {fault}. Remove that version and make it again, or name another one with "
+                f"{folder} is incomplete: {fault}. Remove that version and make it again, or name another version with "
                 "--load-versions."
             )
         return self.read(folder)

@@ -77,8 +77,8 @@ class EngineConfig(Block):
         """Raise NotADirectoryError if the scratch folder does not exist."""
         if self.scratch is not None and not Path(self.scratch).is_dir():
             raise NotADirectoryError(
-                f"engine.scratch is {self.scratch!r}, which is no folder here: create it, on a disk that all workers "
-                "share, or set it to null for a temporary folder."
+                f"engine.scratch is {self.scratch!r}, which is not a folder on this machine: create it, on a disk that "
+                "all workers share, or set it to null for a temporary folder."
             )
 
     def require_parts(self, parts: int, block: str) -> None:
@@ -226,7 +226,7 @@ def connect(engine: EngineConfig) -> Any:
     for kind, each in (("CPU", engine.cpus_per_worker), ("GPU", engine.gpus_per_worker)):
         if resources.get(kind, 0) < engine.workers * each:
             raise ValueError(
-                f"engine asks for {engine.workers} workers with {each:g} {kind}s each, but the Ray cluster has "
+                f"engine requests {engine.workers} workers with {each:g} {kind}s each, but the Ray cluster has "
                 f"{resources.get(kind, 0):g} {kind}s: lower engine.workers or engine.{kind.lower()}s_per_worker."
             )
     return ray

@@ -42,7 +42,7 @@ class Metric:
         if values.shape != (rows,) or not np.isfinite(values).all():
             raise ValueError(
                 f"metric {self.name}: per_row returned values of shape {values.shape}, {(~np.isfinite(values)).sum()} "
-                f"of them no finite number; expected a finite number for each of {rows} rows."
+                f"of them not finite; expected a finite number for each of {rows} rows."
             )
         return values
 

@@ -63,7 +63,7 @@ def align_scores(scores: pl.DataFrame) -> PairedScores:
     bad = scores.filter(~pl.col("score").is_between(0, 1).fill_null(False))  # null for a null, and False for NaN
     for first in bad.head(1).to_dicts():
         raise ValueError(
-            f"scores: {bad.height} score(s) are no probability, the first of them {first['score']} of model "
+            f"scores: {bad.height} score(s) are not probabilities, the first of them {first['score']} of model "
             f"{first['model']!r} for row {first['row']}; expected a number from 0 to 1. Check that model's training."
         )
     models = scores["model"].unique(maintain_order=True).to_list()
@@ -71,7 +71,7 @@ def align_scores(scores: pl.DataFrame) -> PairedScores:
     odd = table.filter(pl.col("model") != pl.lit(models, pl.List(pl.String)))
     for first in odd.head(1).to_dicts():
         raise ValueError(
-            f"scores: {odd.height} row(s) have no one score of each model, the first of them row {first['row']} of "
+            f"scores: {odd.height} row(s) do not have one score of each model, the first of them row {first['row']} of "
             f"user {first['user']} with label {first['label']}: it has those of {first['model']}, but expected those "
             f"of {models}. Score all models on the same test rows."
         )

@@ -110,8 +110,8 @@ def bootstrap_auc(paired: PairedScores, bootstrap: Bootstrap, row_weights: Float
     if min(likers, dislikers) < 2:
         raise ValueError(
             f"scores: the likes are of {likers} user(s) and the dislikes of {dislikers}; expected at least 2 of each, "
-            "as intervals are bootstrapped over users. Score rows of more users: raise history.prompt_rows.test and "
-            "scoring.permuted_rows, or set them to null for all rows."
+            "because intervals are bootstrapped over users. Score rows of more users: raise history.prompt_rows.test "
+            "and scoring.permuted_rows, or set them to null for all rows."
         )
     orders = [ScoreOrder.from_scores(users, paired.labels, scores, row_weights) for scores in paired.scores]
     replicates = [

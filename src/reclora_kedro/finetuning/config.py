@@ -37,7 +37,7 @@ class PrivacyConfig(ExtensionBlock):
         """Raise ImportError if Opacus, the accountant, is needed and not installed."""
         if self.is_on and find_spec("opacus") is None:
             raise ImportError(
-                "training.privacy needs Opacus, whose accountant says how much privacy is spent: "
+                "training.privacy needs Opacus, whose accountant measures the privacy that is spent: "
                 f"`{install_line('privacy')}`, or set training.privacy.kind to none."
             )
 
@@ -105,7 +105,7 @@ class VariantConfig(Block):
         method = registry.adapter_method(self.adapter.method)
         if self.training.privacy.is_on and method.keeps_statistics(self.adapter):
             raise ValueError(
-                "training.privacy hides users' gradients in noise, but the adapter would hold means of the few-shot "
-                "rows besides: take the method reclora, and set adapter.gate_norm to layer, or num_meta_loras to 1"
+                "training.privacy hides users' gradients in noise, but the adapter would also hold means of the "
+                "few-shot rows: use the method reclora, and set adapter.gate_norm to layer, or num_meta_loras to 1"
             )
         return self

@@ -120,8 +120,8 @@ def require_further_training(training: TrainingConfig) -> None:
     """Raise ValueError for an adapter that was trained with privacy."""
     if training.privacy.is_on:
         raise ValueError(
-            "This adapter must not be trained further, as training.privacy accounts for one training alone: let "
-            "update.variant name another variant, or train this one again with kedro run --pipelines finetuning."
+            "This adapter must not be trained further, because training.privacy accounts for only one training: set "
+            "update.variant to another variant, or train this one again with kedro run --pipelines finetuning."
         )
 
 

@@ -85,8 +85,8 @@ def tune_encoder(
     [best_auc] = log.score
     if best_auc == log.records[0]["validation_auc"]:
         logger.warning(
-            "No validation AUC of the item encoder was above %.4f, that of the encoder as it came: its weights are "
-            "kept as they were. Lower item_encoder.learning_rate.",
+            "No validation AUC of the item encoder was above %.4f, the AUC before tuning: its weights stay as they "
+            "were. Lower item_encoder.learning_rate.",
             best_auc,
         )
     model = tuned.model if config.lora_rank is None else tuned.model.merge_and_unload()

@@ -82,7 +82,7 @@ def private_rounds(users: np.ndarray | None, epochs: int, config: PrivacyConfig,
     if config.delta * len(everyone) >= 1:
         raise ValueError(
             f"training.privacy.delta is {config.delta:g}, but the few-shot rows are of {len(everyone)} users: set it "
-            f"below 1 / {len(everyone)}, as it is the chance that more is told of a user than epsilon allows."
+            f"below 1 / {len(everyone)}, the chance that more is revealed about a user than epsilon allows."
         )
     users_each = min(config.users_per_round, len(everyone))
     rate = users_each / len(everyone)
@@ -97,7 +97,7 @@ def private_rounds(users: np.ndarray | None, epochs: int, config: PrivacyConfig,
         )
     if within < rounds and group.rank == 0:
         logger.warning(
-            "Training ends after %d of %d rounds, before epsilon passes training.privacy.max_epsilon, %g. Raise "
+            "Training ends after %d of %d rounds, before epsilon exceeds training.privacy.max_epsilon, %g. Raise "
             "noise_multiplier, which is %g, or lower users_per_round, for more rounds.",
             *(within, rounds, config.max_epsilon, config.noise_multiplier),
         )

@@ -46,6 +46,6 @@ def text_pairs(log: InteractionLog, window: int) -> TextPairs:
                 "holds no pair of items to tune an encoder on",
                 f"{len(np.unique(user))} users like {len(np.unique(text))} different texts until then, but none likes "
                 f"two within {window} likes of each other, the earlier one in the training split",
-                ("Change ", Parameter("history.split"), ", or embed items by an encoder as it comes, by ", encoders),
+                ("Change ", Parameter("history.split"), ", or embed items by an untuned encoder, with ", encoders),
             )
     return TextPairs(list(places), **joined)

@@ -61,9 +61,7 @@ class InteractionLog:
     def item_text_vectors(self) -> np.ndarray:
         """Item embeddings at unit length: float32, shape (items, d); raises ValueError without embeddings."""
         if self.item_embeddings is None:
-            raise Fault(
-                "The log", "has no vectors of items, which item_text reads", advice="Read the catalog entry log"
-            )
+            raise Fault("The log", "has no item vectors, which item_text needs", advice="Read the catalog entry log")
         return unit_vectors(self.item_embeddings).astype(np.float32)
 
     def of_items(self, chosen: np.ndarray, **changed: Any) -> Self:
@@ -76,7 +74,7 @@ class InteractionLog:
         """Raise MismatchError if the log has fewer users or items (`rows`) than what was trained on an earlier one."""
         if (count := getattr(self, rows).height) < known:
             raise MismatchError(
-                f"The log has {count} {rows}, but the {reader} knows {known}, and none of them may go: give it a log "
+                f"The log has {count} {rows}, but the {reader} knows {known}, and a log may only grow: give it a log "
                 "that grew from its own.",
                 "log",
                 reader,
@@ -148,7 +146,7 @@ class InteractionLog:
         if foreign := found.filter(pl.col("id").is_null())["given"].to_list():
             kind = "texts" if self.users.schema["user_id"] == pl.String else "whole numbers"
             count = f"{len(foreign)} of {found.height} requested users"
-            logger.warning("%s are left out, as ids of this log's users are %s: %s.", count, kind, names(foreign))
+            logger.warning("%s are left out, because ids of this log's users are %s: %s.", count, kind, names(foreign))
         if len(unknown := users.filter(~known)):
             count = f"{len(unknown)} of {users.height} users"
             logger.warning("%s are unknown, and get the most popular items: %s.", count, names(unknown["id"]))
@@ -187,7 +185,7 @@ class InteractionLog:
         chosen = look_up(ids, self.users["user_id"], "users").unique("given", maintain_order=True)
         if len(unknown := chosen.filter(pl.col("index").is_null())["given"]):
             known = f"the log has {self.users.height}, such as {names(self.users['user_id'].head(3))}"
-            raise Fault(f"The users {names(unknown)}", "are none of the log's", known, "Correct the ids")
+            raise Fault(f"The users {names(unknown)}", "are not in the log", known, "Correct the ids")
         return chosen["index"].to_numpy().astype(np.int64)
 
     def histories(self, samples: pl.DataFrame, window: WindowConfig) -> np.ndarray:
@@ -200,7 +198,7 @@ class InteractionLog:
             return recent_events(samples, self.sequences, window.k)
         if self.item_embeddings is None:
             advice = "Read the catalog entry log, which has them, or set the kind of the history to recent"
-            raise Fault("The log", "has no vectors of items, which a retrieved history compares", advice=advice)
+            raise Fault("The log", "has no item vectors, which a retrieved history needs", advice=advice)
         return similar_events(samples, self.sequences, self.item_embeddings, window.k)
 
     def save(self, folder: Path) -> None:

@@ -148,7 +148,7 @@ def _require_settings_for_impressions(not_clicked: int, config: HistoryConfig) -
         raise Fault(
             Parameter("history.ties"),
             f"is {config.ties!r}, but the log holds impressions or starting histories",
-            "their samples of one moment share their history, for a click of the moment itself would give it away",
+            "samples of the same moment share one history, because a click of that moment would reveal the labels",
             "Set it to strict",
         )
     if config.negatives.kind != "none" and not_clicked:

@@ -55,8 +55,8 @@ def draw_questions(samples: pl.DataFrame, uses: Iterable[str], config: PromptRow
         group, counts = _drawn_together(rows, config.unit)
         if size is not None and size > counts.sum():
             if use == "few_shot":  # results are named by how many rows were learned from
-                found, expected = f"asks for {size} {config.unit}", f"the {split} split has {counts.sum()}"
-                advice = "Ask for at most that many, or write ", NULL, " to take it all"
+                found, expected = f"requests {size} {config.unit}", f"the {split} split has {counts.sum()}"
+                advice = "Request at most that many, or write ", NULL, " to take all"
                 raise Fault(Parameter(f"history.prompt_rows.{use}"), found, expected, advice)
             parameter, found = Parameter(f"history.prompt_rows.{use}"), f" is {size} {config.unit}"
             logger.warning(worded(parameter, f"{found}, but the {split} split has {counts.sum()}: all are taken."))

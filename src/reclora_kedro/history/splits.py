@@ -96,8 +96,8 @@ def require_training_samples(rows: int, min_history: int) -> None:
     if not rows:
         raise Fault(
             Parameter("history.min_history"),
-            f"is {min_history}, so that the training split has no samples and no event would be known where methods "
-            "are compared",
-            "a sample has that many earlier events of its user",
+            f"is {min_history}, so the training split has no samples, and no events would be known when methods are "
+            "compared",
+            "a sample needs that many earlier events of its user",
             ("Lower it, or change ", Parameter("history.split")),
         )

@@ -120,10 +120,10 @@ def validation_likes(log: InteractionLog, rows: int | None, seed: int) -> pl.Dat
         count = log.samples_in("validation", "label")["label"].sum()
         raise Fault(
             "The validation split",
-            f"has {count} likes, none of an item that is new to a user with earlier events, so that there is nothing "
-            "to choose an epoch by",
+            f"has {count} likes, but none of an item that is new to a user with earlier events, so there is nothing to "
+            "choose an epoch by",
             "a log whose users have one item, or one second, has no sequences",
-            ("Change ", Parameter("history.split"), ", or rank by neighbours or popularity"),
+            ("Change ", Parameter("history.split"), ", or rank by item_knn or popularity"),
         )
     return likes[np.sort(np.random.default_rng(seed).permutation(likes.height)[:rows])]
 

@@ -96,7 +96,7 @@ def clean_interactions(
         is_later = pl.col("timestamp") > last
         if later := log.select(is_later.sum()).collect(engine="streaming").item():
             report.record(f"timestamp long after {day_of(last)}, the last plausible day", later)
-            found = f"{later:,} rows are dropped, as their times are long after {day_of(last)}, where all others end"
+            found = f"{later:,} rows are dropped, because their times are long after {day_of(last)}, the last of others"
             parameter = Parameter("ingestion.plausible_times.last_day")
             logger.warning(worded(found, ": if they are right, set ", parameter, "."))
             log = log.filter(~is_later)
@@ -320,8 +320,8 @@ def _require_present(config: IngestionConfig, report: CleaningReport, table: str
         found = f"has no {what} in {', '.join(map(repr, names))} in {count:,} of {rows:,} rows"
         if count > config.max_missing * rows:
             most = Parameter("ingestion.max_missing")
-            remedy = "Correct the file or its configuration; if such rows are to be dropped, raise "
-            raise Fault(Table(table), found, advice=(remedy, most, ", the share of them that is"))
+            remedy = "Correct the file or its configuration; to drop such rows, raise "
+            raise Fault(Table(table), found, advice=(remedy, most, ", the maximum share of such rows"))
         if count:
             logger.warning(worded(Table(table), f" {found}, which are dropped."))
 
@@ -336,7 +336,7 @@ def _require_scale(
         lowest, highest, threshold, drop, most = (Parameter(f"ingestion.{name}") for name in names)
         scale = "Set ", lowest, ", ", highest, " and ", threshold, " to its scale, or name what is no rating in ", drop
         found = f"ranges from {min(extremes):g} to {max(extremes):g}, and {count:,} of {rows:,} rows have a "
-        advice = *scale, "; if such rows are to be dropped, raise ", most
+        advice = *scale, "; to drop such rows, raise ", most
         raise Fault(
             Column(str(config.interactions.rating), Table(table)), found + _outside_scale(config), advice=advice
         )
@@ -426,11 +426,9 @@ def _warn_of_one_id(log: pl.LazyFrame, rows: int, config: IngestionConfig, repor
         value, count = counts.collect(engine="streaming").row(0)
         if count > config.max_share_of_one_id * rows:
             report.record(f"rows of {name} {value}", count, f"kept; more than {config.max_share_of_one_id:.0%} of all")
-            found = (
-                f"{name} {value!r} has {count / rows:.0%} of the log. If it stands for many or for none, name it in "
-            )
+            found = f"{name} {value!r} has {count / rows:.0%} of the log. If it stands for many or for none, add it to "
             unknown, share = Parameter(f"{BLOCK}.unknown_ids.{name}"), Parameter("ingestion.max_share_of_one_id")
-            logger.warning(worded(found, unknown, ", and its rows are dropped; if not, raise ", share, "."))
+            logger.warning(worded(found, unknown, ", which drops its rows. Otherwise, raise ", share, "."))
 
 
 def k_core(interactions: pl.LazyFrame, k: int) -> pl.LazyFrame:

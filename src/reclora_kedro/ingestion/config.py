@@ -23,7 +23,7 @@ class ImpressionList(Block):
     @model_validator(mode="after")
     def _marks_tell_apart(self) -> Self:
         if self.clicked.endswith(self.not_clicked) or self.not_clicked.endswith(self.clicked):
-            found, expected = f"is {self.clicked!r}", f" is {self.not_clicked!r}, and one must not end as the other"
+            found, expected = f"is {self.clicked!r}", f" is {self.not_clicked!r}, but neither may end the other"
             advice = "Choose different ends of an item, such as '-1' and '-0'"
             raise Fault(Sibling("clicked"), found, (Sibling("not_clicked"), expected), advice)
         return self
@@ -118,7 +118,7 @@ class InteractionColumns(Block):
     @classmethod
     def _own_names(cls, columns: dict[str, DeclaredColumn]) -> dict[str, DeclaredColumn]:
         if reserved := sorted(TAKEN_NAMES & columns.keys()):
-            found = "is a name that every log has for something else"
+            found = "is a name that every log uses for something else"
             raise Fault(Sibling(reserved[0]), found, advice="Choose another name")
         return columns
 
@@ -129,8 +129,8 @@ class InteractionColumns(Block):
             raise Fault(
                 Parameter("ingestion.interactions.timestamp"),
                 ("is ", NULL),
-                "histories are in the order of time, so a column must say when",
-                "Where the data has none, number the rows, see 'Without times' in docs/guides/swap-data.md",
+                "histories are ordered by time, so a column must have the time",
+                "If the data have no times, number the rows, see 'Without times' in docs/guides/swap-data.md",
             )
         return column
 
@@ -150,7 +150,7 @@ class InteractionColumns(Block):
             named = [name for name, other in meanings if other == column]
             if len(named) > 1:
                 found = "names the same column as ", Sibling(named[1]), f", {column!r}"
-                raise Fault(Sibling(named[0]), found, advice="Give each one of its own")
+                raise Fault(Sibling(named[0]), found, advice="Give each its own column")
         return self
 
     @model_validator(mode="after")
@@ -161,7 +161,7 @@ class InteractionColumns(Block):
             raise Fault(Sibling(named[0]), found, expected, ("Set one of them to ", NULL))
         if self.click_history is not None and self.rating is not None:
             advice = "Set it or ", Sibling("rating"), " to ", NULL
-            raise Fault(Sibling("click_history"), "is for logs without ratings, as its events have none", "", advice)
+            raise Fault(Sibling("click_history"), "is for logs without ratings: its events have none", "", advice)
         return self
 
 
@@ -176,7 +176,7 @@ class PlausibleTimes(Block):
     def _first_before_last(self) -> Self:
         if self.last_day is not None and self.last_day < self.first_day:
             found = f"is {self.last_day}, which is before ", Sibling("first_day"), f" {self.first_day}"
-            raise Fault(Sibling("last_day"), found, advice="Exchange them")
+            raise Fault(Sibling("last_day"), found, advice="Swap them")
         return self
 
 
@@ -202,11 +202,11 @@ class TextField(Block):
                 f"field {self.name!r} is a number: it has a `column`, and neither `separator` nor `values`"
             )
         if self.kind == "number" and not re.fullmatch(NAME, self.name):
-            raise ValueError(f"field {self.name!r} is a number, whose name has lower-case letters, digits and _ alone")
+            raise ValueError(f"field {self.name!r} is a number, named by lower-case letters, digits and _ only")
         if (self.column is None) == (self.indicators is None):
             raise ValueError(f"field {self.name!r} needs either a `column` or a list of `indicators`")
         if self.indicators is not None and not is_plain:
-            raise ValueError(f"field {self.name!r}: `separator` and `values` want a `column`, not `indicators`")
+            raise ValueError(f"field {self.name!r}: `separator` and `values` need a `column`, not `indicators`")
         return self
 
 
@@ -275,7 +275,7 @@ class IngestionConfig(Block):
     def _threshold_splits_the_scale(self) -> Self:
         if self.interactions.rating and not self.rating_min < self.label_threshold <= self.rating_max:
             low, high = Sibling("rating_min"), Sibling("rating_max")
-            found = f"is {self.label_threshold:g}, which gives one class only on a scale from {self.rating_min:g} to "
+            found = f"is {self.label_threshold:g}, which gives only one class on a scale from {self.rating_min:g} to "
             expected = "it must lie above ", low, ", at most at ", high
             raise Fault(Sibling("label_threshold"), f"{found}{self.rating_max:g}", expected)
         return self

@@ -57,11 +57,9 @@ def describe_items(
     report.record("items", items.height, f"rows kept; {logged.height:,} occur in the log")
     untitled = items["title"].null_count()
     if columns.title and untitled > MOST_UNTITLED * items.height:
-        found = (
-            f"{untitled:,} of {items.height:,} items have no title, and are {columns.missing_title!r} to prompts and "
-        )
+        found = f"{untitled:,} of {items.height:,} items have no title and are called {columns.missing_title!r}: see "
         parameter = Parameter("ingestion.items.title")
-        logger.warning(worded(found, "encoders: see ", parameter, ", and the ids of ", Table("raw_items"), "."))
+        logger.warning(worded(found, parameter, ", and the ids of ", Table("raw_items"), "."))
     return items.with_columns(pl.col("title").fill_null(title_of_untitled(columns)))
 
 
@@ -302,7 +300,7 @@ def _require_shared_ids(logged: pl.DataFrame, listed: pl.DataFrame, table: str, 
     """Refuse a describing table that has no id of the log."""
     key = listed.columns[0]
     if logged.join(listed, on=key, how="semi").is_empty():
-        own = f"its own are like {names(listed[key].sort())}" if listed.height else "none of its own is one"
+        own = f"and the table has {names(listed[key].sort())}" if listed.height else "and the table has no id"
         expected = f"those are {logged.schema[key]}, such as {names(logged[key].sort())}, {own}"
         advice = (
             "Change ",

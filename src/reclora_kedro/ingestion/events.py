@@ -57,8 +57,8 @@ class DeclaredColumn(Block):
             raise Fault(
                 Sibling("weights"),
                 ("is ", Value(dict(self.weights)), ", and ", Sibling("kind"), f" is {self.kind}"),
-                "columns of kind event have weights, one for each value, and no others do",
-                "Give such as {view: 0.1, purchase: 1}, or change the kind",
+                "only columns of kind event have weights, one for each value",
+                "Give weights such as {view: 0.1, purchase: 1}, or change the kind",
             )
         return self
 

@@ -36,7 +36,7 @@ class ForgottenUsers:
         """Return a copy without some users; raise ValueError for a user who is not forgotten."""
         removed = {self._digest(each): place for place, each in enumerate(ids)}
         if unknown := sorted(removed[each] for each in removed.keys() - self.digests):
-            found = f"is none of the {len(self.digests)} ids that were forgotten, or is let in already"
+            found = f"is not among the {len(self.digests)} forgotten ids, or was readmitted already"
             raise Fault(Parameter(f"forget.users[{unknown[0]}]"), found, advice="Correct the id")
         return replace(self, digests=self.digests - removed.keys())
 

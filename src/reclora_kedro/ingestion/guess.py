@@ -333,8 +333,8 @@ def _require_repeats(log: Log, ask: AskUser) -> None:
     if len(counts) > 1 and share < LEAST_REPEATED and ask(question, [YES, NO], NO) == NO:
         raise Fault(
             table,
-            f"tells too little of its users: of the {len(counts):,} in column {log.user!r}, {several}",
-            "at least half must, since items are recommended by what a user had before",
+            f"has too few events per user: of the {len(counts):,} users in column {log.user!r}, {several}",
+            "at least half must, because recommendations are based on what a user had before",
             "If another column has the users, name it user_id; if not, give a log that covers more of their events",
         )
 
@@ -466,9 +466,9 @@ class _Reading:
         advice = _unpacked(self.table)
         raise Fault(
             Table(str(self.table.path)),
-            "has no two columns of users and items",
-            "those must have ids that come again, users several items and items several users, but it has "
-            f"{', '.join(self.table.sample.columns)}, of which may be ids: {names}",
+            "has no pair of columns with users and items",
+            "ids of both must repeat, with several items per user and several users per item, but it has "
+            f"{', '.join(self.table.sample.columns)}, of which these may be ids: {names}",
             advice or (NameIds(),),
         )
 
@@ -589,7 +589,7 @@ class _Reading:
         if 0.5 < mean(fitting) < 1:
             raise Fault(
                 TableColumn(column.name, Table(str(self.table.path))),
-                f"seems to hold {what}, but {(~fitting).sum():,} of {len(fitting):,} values are none, the first of "
+                f"seems to hold {what}, but {(~fitting).sum():,} of {len(fitting):,} values are not, the first of "
                 f"them {column.text.filter(~fitting)[0]!r}",
                 advice="Correct these, leave missing ones empty, or rename the column if it holds something else",
             )

@@ -144,7 +144,7 @@ def id_text(value: Any) -> str | None:
         return str(int(value))
     elif not isinstance(value, bool | np.bool_ | Iterable):
         return str(value)
-    raise Fault(repr(value), "is no id", WHOLE_OR_TEXT)
+    raise Fault(repr(value), "is not an id", WHOLE_OR_TEXT)
 
 
 def is_id(text: str, kind: pl.DataType) -> bool:
@@ -175,7 +175,7 @@ def listed(values: Any, column: str, argument: str | Term) -> pl.Series:
         columns = list(values.columns)
         if column not in columns and len(columns) != 1:
             found = f"is a table with the columns {', '.join(map(str, columns))}"
-            raise Fault(argument, found, advice=f"Give ids, or a table whose ids are in {column}")
+            raise Fault(argument, found, advice=f"Give ids, or a table with ids in the column {column}")
         values = values[column if column in columns else columns[0]]
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         values = [values]

@@ -266,7 +266,7 @@ Set `ingestion.interactions.item_id` to one of them.
         if len(unreadable):
             first = unreadable[0]
             found = (
-                f"has {len(unreadable):,} of {len(column):,} values that don't match the format {time_format!r}, the "
+                f"has {len(unreadable):,} of {len(column):,} values that do not match the format {time_format!r}, the "
             )
             found += f"first is {column[first]!r} in row {self.row(first):,}"
             advice = "Change ", Parameter(parameter), ", or correct the file"

@@ -122,7 +122,7 @@ def _dtype(name: str) -> Any:
     of, _, inner = name.partition(",")
     kind = getattr(pl, of, None)
     if kind is None:
-        raise Fault(repr(name), "is no polars type", advice="Write String, Int64, Float64, or List,String")
+        raise Fault(repr(name), "is not a polars type", advice="Write String, Int64, Float64, or List,String")
     return kind(_dtype(inner)) if inner else kind
 
 
@@ -228,7 +228,7 @@ def _cast(frame: pl.DataFrame, types: Mapping[str, Any], path: Path) -> pl.DataF
         new = text if kind == pl.String else (_floats(text) if kind.is_float() else text).cast(kind, strict=False)
         unfit = (new.is_null() & text.is_not_null()).arg_true()
         if len(unfit):
-            found = f"holds {text[unfit[0]]!r} in column {name!r} of row {unfit[0] + 1:,}, which is no {kind}"
+            found = f"holds {text[unfit[0]]!r} in column {name!r} of row {unfit[0] + 1:,}, which is not of type {kind}"
             raise Fault(str(path), found, advice="Correct it, or read the column as String")
         columns.append(new)
     return pl.DataFrame(columns)
@@ -323,7 +323,7 @@ def _delimited_format(path: Path, text: str, encoding: str, line_end: str) -> Ta
     named = re.fullmatch(r"sep=(.)", lines[0].strip("\"' ")) if lines else None  # which Excel writes
     separator, (share, width, first) = _separator(lines, [named[1]] if named else SEPARATORS)
     if share < ALIKE or width < 2:
-        found = f"parts the lines of {path} into fields, of {', '.join(map(repr, SEPARATORS))}"
+        found = f"was recognised in {path}, among {', '.join(map(repr, SEPARATORS))}"
         advice = "Save it as CSV, JSON lines or parquet, with one row per line"
         raise Fault("No separator", found, f"the first line is {lines[0][:80]!r}", advice)
     comment = _comment(lines[first:], separator, width)
@@ -459,8 +459,8 @@ def _json_format(path: Path, text: str) -> TableFormat:
     try:
         json.loads(first)
     except ValueError as error:
-        found = f"begins as lines of JSON do, but its first line is no JSON: {error}"
-        advice = "Lines that Python printed need double quotation marks: write them anew by `json.dumps`"
+        found = f"begins like lines of JSON, but its first line is not JSON: {error}"
+        advice = "Lines that Python printed need double quotation marks: write them with `json.dumps`"
         raise Fault(str(path), found, advice=advice) from error
     return TableFormat(kind="ndjson")
 
@@ -516,7 +516,7 @@ def _open_zip(path: Path) -> Any:
         raise Fault(str(path), "is a spreadsheet", advice="Save it as CSV")
     if len(names) != 1:
         found = f"holds {len(names)} files, {', '.join(names[:5])}"
-        raise Fault(str(path), found, advice="Unpack it, and name the table")
+        raise Fault(str(path), found, advice="Unpack it, and name the file of the table")
     return archive.open(names[0])
 
 

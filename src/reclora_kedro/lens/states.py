@@ -156,7 +156,7 @@ def gate_inputs(states: dict[str, Tensor], kind: str) -> GateInputs:
         kinds = sorted(states.keys() - {"row", "logit"})
         raise ValueError(
             f"gate_input is {kind!r}, but the lens has the states {', '.join(kinds)}: change gate_input, lens.model or "
-            f"lens.rating_statistics. Fields have one if 1 to {MOST_VALUES} of their values are told apart, see "
+            f"lens.rating_statistics. Fields have one if 1 to {MOST_VALUES} of their values are frequent enough, see "
             "lens.field_min_count."
         )
     return GateInputs(states["row"], kind, states[kind], states["logit"])

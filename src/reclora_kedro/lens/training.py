@@ -61,8 +61,8 @@ def fit_lens(log: InteractionLog, config: LensConfig, engine: EngineConfig = LOC
     rows, auc = training_log["rows"].to_list(), training_log["validation_auc"].to_list()
     if rows[-1] >= config.max_rows and len(auc) > 1 and auc[-1] > max(auc[:-1]) + LEAST_GAIN:
         rise = f"raised its validation AUC by {auc[-1] - max(auc[:-1]):.4f}, to {auc[-1]:.4f}"
-        found = f"The lens has had {rows[-1]:,} rows, and the last {rows[-1] - rows[-2]:,} of them {rise}"
-        logger.warning(worded(f"{found}: with a higher ", Parameter("lens.max_rows"), " it may learn more."))
+        found = f"The lens was trained on {rows[-1]:,} rows, and the last {rows[-1] - rows[-2]:,} of them {rise}"
+        logger.warning(worded(f"{found}. With a higher ", Parameter("lens.max_rows"), " it may learn more."))
     return lens, training_log
 
 

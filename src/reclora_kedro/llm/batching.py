@@ -52,7 +52,7 @@ class TokenBudget:
             except torch.OutOfMemoryError as error:
                 if len(batch) == 1:
                     raise MemoryError(
-                        f"One prompt of {lengths[batch[0]]} tokens, alone in its batch, exceeds the GPU's memory: "
+                        f"A single prompt of {lengths[batch[0]]} tokens exceeds the GPU's memory: "
                         "set gradient_checkpointing to true if this is training, lower prompt.max_tokens, set "
                         "`quantization` of the catalog entry `base_llm`, or choose a smaller base LLM."
                     ) from error
@@ -62,7 +62,7 @@ class TokenBudget:
                 self.tokens = len(batch) * int(lengths[batch].max()) // 2
                 logger.warning(
                     "A batch of %d prompts exceeded the GPU's memory; from now on, at most %d tokens per batch. "
-                    "Set tokens_per_batch to that, to begin with it.",
+                    "Set tokens_per_batch to that number to start with it.",
                     len(batch),
                     self.tokens,
                 )

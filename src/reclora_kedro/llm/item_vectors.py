@@ -36,7 +36,7 @@ def embed_items(
         `tfidf.words` (UTF-8, one word per line) and `tfidf.idf`.
     """
     if config.encoders == (TFIDF,) and (missing := missing_for_sentences()):
-        logger.warning("TF-IDF reads the texts of items: the sentence encoder needs %s.", missing)
+        logger.warning("TF-IDF encodes the texts of items, because the sentence encoder needs %s.", missing)
     parts, fitted = [], Arrays()
     for name in config.encoders:
         if name == CO_OCCURRENCE:
@@ -71,7 +71,7 @@ def embed_new_items(
     encoders_before = _decode(before["encoders"])
     if encoders_before != [*config.encoders]:
         raise MismatchError(
-            f"history.item_embedding.encoders is {', '.join(config.encoders)}, but item_embeddings was made by "
+            f"history.item_embedding.encoders is {', '.join(config.encoders)}, but item_embeddings was made with "
             f"{', '.join(encoders_before)}: name these, in this order.",
             "item_embeddings",
         )

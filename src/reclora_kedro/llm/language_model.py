@@ -132,7 +132,7 @@ def refusing(load: Callable[..., T]) -> Callable[..., T]:
             text = " ".join(str(error).split())[:MOST_TOLD]
             raise ValueError(
                 f"{source!r} cannot be read as a model ({type(error).__name__}: {text}). Copy or download it again. "
-                f"{OTHER_SOURCE} where it is of a kind that transformers does not know."
+                f"{OTHER_SOURCE} if transformers does not support this kind."
             ) from error
 
     return loading
@@ -235,9 +235,9 @@ def require_own_logits(llm: LanguageModel) -> None:
     gap = (llm.token_logits(hidden, tokens) - expected).abs().max() / expected.abs().max()
     if not gap <= LOGITS_TOLERANCE:
         raise ValueError(
-            f"The base LLM {llm.name!r} is a {llm.model.config.model_type}, whose logits are not what its final hidden "
-            f"states and the rows of its head give (they differ by {gap:.0%}): its head or its attention is of a kind "
-            "that is not supported. Choose another `source` of the catalog entry `base_llm`."
+            f"The base LLM {llm.name!r} is a {llm.model.config.model_type}, whose logits differ by {gap:.0%} from "
+            "those computed from its final hidden states and the rows of its head: its head or its attention is of an "
+            "unsupported kind. Choose another `source` of the catalog entry `base_llm`."
         )
 
 

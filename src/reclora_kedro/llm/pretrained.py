@@ -86,13 +86,13 @@ def load_pretrained(kind: Any, source: str, **arguments: Any) -> Any:
     except ValueError as error:
         if "backend tokenizer" in str(error):
             raise FileNotFoundError(
-                f"{source} has no tokenizer.json, nor another tokenizer that transformers reads here: save one beside "
-                "config.json, or install what the other one needs, sentencepiece or tiktoken."
+                f"{source} has no tokenizer.json, nor another tokenizer that transformers can read here: save one next "
+                "to config.json, or install what the other tokenizer needs (sentencepiece or tiktoken)."
             ) from error
         if "trust_remote_code" not in str(error):
             raise
         raise ValueError(
-            f"{source!r} needs Python code that lies beside its weights (`auto_map` in config.json or "
+            f"{source!r} needs Python code that is stored with its weights (`auto_map` in config.json or "
             f"tokenizer_config.json), which this project never runs. {OTHER_SOURCE} to a model "
             "that transformers itself has a class for."
         ) from None
@@ -114,8 +114,8 @@ def require_sound(model: Any, tokenizer: Any, source: str) -> None:
     if tokens := sorted(beyond.keys() - special, key=beyond.__getitem__):
         raise ValueError(
             f"The tokenizer of {source!r} makes {len(tokens)} tokens that the model has no embedding of, the first is "
-            f"{tokens[0]!r} with the id {beyond[tokens[0]]}, but {rows:,} embeddings are there: they are "
-            f"of different models. Copy or download them again. {OTHER_SOURCE} where they are not yours."
+            f"{tokens[0]!r} with the id {beyond[tokens[0]]}, but there are {rows:,} embeddings: they "
+            f"belong to different models. Copy or download them again. {OTHER_SOURCE} if they are not yours."
         )
     for name, weights in _weights(model, source):
         if (
@@ -123,8 +123,8 @@ def require_sound(model: Any, tokenizer: Any, source: str) -> None:
             and not torch.isfinite(weights if weights.itemsize > 1 else weights.float()).all()
         ):
             raise ValueError(
-                f"The weights of {source!r} are not finite numbers: {name} has some that are infinite or none. Copy or "
-                f"download its *.safetensors files again. {OTHER_SOURCE} where it was saved so."
+                f"The weights of {source!r} are not finite numbers: {name} has infinite or missing ones. Copy or "
+                f"download its *.safetensors files again. {OTHER_SOURCE} if it was saved like this."
             )
 
 
@@ -159,9 +159,9 @@ def require_all_weights(source: str, missing: Collection[str]) -> None:
     if lacking := sorted(name for name in missing if not name.startswith(UNREAD)):
         names = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
         raise ValueError(
-            f"{source!r} lacks {len(lacking)} of the weights that its config.json asks for, which would be random "
-            f"numbers: {names}. Copy or download its *.safetensors files again. {OTHER_SOURCE} where it is of another "
-            "kind of model."
+            f"{source!r} lacks {len(lacking)} of the weights that its config.json requires, which would be random "
+            f"numbers: {names}. Copy or download its *.safetensors files again. {OTHER_SOURCE} if it is another kind "
+            "of model."
         )
 
 
@@ -184,13 +184,13 @@ def require_base_model_alone(source: str, **version: str) -> None:
     if adapters:
         raise ValueError(
             f"{source!r} holds files of an adapter ({', '.join(sorted(adapters))}), which transformers would load into "
-            "the model. Expected the model alone: merge the adapter into its weights, or move these files away."
+            "the model. Expected only the model: merge the adapter into its weights, or move these files away."
         )
     for name, value in attention_settings(read_json(source, CONFIG_NAME, **version)):
         if "/" in value:
             raise ValueError(
                 f"{name} in config.json of {source!r} is {value!r}: code from the hub, which this project never runs. "
-                f"Remove that setting from config.json. {OTHER_SOURCE} where it is not yours."
+                f"Remove that setting from config.json. {OTHER_SOURCE} if it is not yours."
             )
 
 
@@ -214,7 +214,7 @@ def require_safetensors(source: str, **version: str) -> None:
         if wrong:
             raise ValueError(
                 f"The weights of {source!r} are to be read from {', '.join(sorted(wrong))} ({index} or "
-                f"`transformers_weights` in config.json says so). {advice}. {OTHER_SOURCE} where it is not yours."
+                f"`transformers_weights` in config.json says so). {advice}. {OTHER_SOURCE} if it is not yours."
             )
     folder = Path(source)
     if folder.is_dir() and not shards and not (folder / weights).is_file():
@@ -235,10 +235,10 @@ def read_json(source: str, name: str, kind: type = dict, /, **version: str) -> A
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise OSError(f"{name} of {source!r} is no valid JSON: {error}. Correct it, or get it again.") from error
+        raise OSError(f"{name} of {source!r} is not valid JSON: {error}. Correct it, or download it again.") from error
     if not isinstance(content, kind):
         expected = "an object" if kind is dict else "a list"
-        raise OSError(f"{name} of {source!r} holds a {type(content).__name__}; expected {expected}. Get it again.")
+        raise OSError(f"{name} of {source!r} holds a {type(content).__name__}; expected {expected}. Download it again.")
     return content
 
 
@@ -271,7 +271,7 @@ def cached_gguf(file: Path, dtype: torch.dtype | None) -> str:
             logger.warning("Removing %s: an earlier process ended while it dequantised a GGUF file.", leftover)
             shutil.rmtree(leftover)
         if folder.is_dir() and damage(folder):
-            logger.warning("%s is damaged, its files are not what was written: it is made again.", folder)
+            logger.warning("%s is damaged (its files have changed since they were written) and is made again.", folder)
             shutil.rmtree(folder)
         if not folder.is_dir():
             with atomic_folder(folder, shared=True) as draft:
@@ -293,7 +293,7 @@ def locked(cache: Path) -> Iterator[bool]:
         try:
             lock_descriptor(lock.fileno())
         except OSError as error:
-            logger.warning("%s cannot be locked (%s): leftovers of other processes stay there.", cache, error)
+            logger.warning("%s cannot be locked (%s): leftovers of other processes are not removed.", cache, error)
             yield False
         else:
             yield True

@@ -95,8 +95,8 @@ def prompt_format(tokenizer: Any, config: PromptConfig) -> PromptFormat:
     if len(positive) != 1 or len(negative) != 1 or positive == negative:
         raise ValueError(
             f"prompt.positive_answer {config.positive_answer!r} and prompt.negative_answer {config.negative_answer!r} "
-            f"must each be one token of the base LLM, and different ones; its tokenizer makes {positive} and "
-            f"{negative} of them. Choose two other words, such as Yes and No."
+            f"must be two different tokens of the base LLM, but its tokenizer makes {positive} and {negative} "
+            f"of them. Choose two other words, such as Yes and No."
         )
     return PromptFormat(start, before, after, positive[0], negative[0])
 
@@ -139,7 +139,9 @@ def _render_chat(tokenizer: Any, message: str, system_message: str | None, argum
             f"The base LLM's chat template refuses prompt.system_message {system_message!r}: {error}. Set it to null."
         ) from error
     except TypeError as error:  # an argument that is given above, too
-        raise ValueError(f"prompt.chat_template_arguments are {arguments}, which do not fit: {error}.") from error
+        raise ValueError(
+            f"prompt.chat_template_arguments are {arguments}, which the template refuses: {error}."
+        ) from error
     except (ArithmeticError, MemoryError) as error:
         cause = str(error) or type(error).__name__
         raise ValueError(f"The base LLM's chat template fails: {cause.rstrip('.')}. {OTHER_CHAT_TEMPLATE}") from error
@@ -151,7 +153,7 @@ class _NoClock:
     @staticmethod
     def now() -> NoReturn:
         raise ValueError(
-            "The base LLM's chat template reads the clock. Where it takes a date as an argument, give one in "
+            "The base LLM's chat template reads the clock. If it takes a date as an argument, give one in "
             f"prompt.chat_template_arguments, such as {{date_string: 1 Jan 2026}}. {OTHER_CHAT_TEMPLATE}"
         )
 
@@ -221,9 +223,9 @@ def require_titles(records: Sequence[ShownQuestion], unknown_title: str, config:
     unknown = sum(record["target"]["title"] == unknown_title for record in records)
     if unknown > config.max_unknown_titles * len(records):
         raise ValueError(
-            f"{unknown:,} of {len(records):,} prompts would ask about {unknown_title!r}, as raw_items has no title for "
-            "their items: check `ingestion.items.title` and the items without a row in ingestion_report, or raise "
-            "`prompt.max_unknown_titles`. Models without an LLM need no titles."
+            f"{unknown:,} of {len(records):,} prompts would ask about {unknown_title!r}, because raw_items has no "
+            "title for their items: check `ingestion.items.title` and the items without a row in ingestion_report, or "
+            "raise `prompt.max_unknown_titles`. Models without an LLM need no titles."
         )
 
 
@@ -337,7 +339,7 @@ def require_template(template: str, config: PromptConfig, fields: ExampleFields)
     for left_out in (0, 2):
         if not render(record, left_out):
             raise ValueError(
-                f"The prompt template makes an empty text of a made-up record with {2 - left_out} events in its "
+                f"The prompt template gives an empty text for a made-up record with {2 - left_out} events in its "
                 "history: correct the file that prompt.template names, so that it writes {{ target.title }}."
             )
 
@@ -389,8 +391,8 @@ def call_bounded(function: Callable[[], str]) -> str:
     """
     if not hasattr(os, "fork"):
         raise ValueError(
-            "A chat template that came with a model is rendered in a fork of this process, which Windows has not: set "
-            "prompt.chat_template to false."
+            "A chat template that came with a model is rendered in a fork of this process, which Windows does not "
+            "support: set prompt.chat_template to false."
         )
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:

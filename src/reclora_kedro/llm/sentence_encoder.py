@@ -116,7 +116,7 @@ def lower_layers(encoder: SentenceEncoder | LanguageModel, layers: int | None) -
     if missing:
         raise ValueError(
             f"{encoder.name!r} lacks {len(missing)} weights of a {type(model).__name__}, which would be random numbers "
-            f"in the item encoder, such as {missing[0]}: choose another item_encoder.base."
+            f"in the item encoder, for example {missing[0]}: choose another item_encoder.base."
         )
     return SentenceEncoder(model.to(encoder.device), encoder.tokenizer, encoder.name, pooling)
 
@@ -136,7 +136,7 @@ def load_sentence_encoder(source: str, revision: str | None = None, device: str 
     version: dict[str, Any] = {"revision": revision} if revision else {}
     try:
         if Path(source).is_file():
-            raise FileNotFoundError(f"it is a file: name the folder {Path(source).parent} that it lies in.")
+            raise FileNotFoundError(f"it is a file: name its folder, {Path(source).parent}.")
         pooling = read_pooling(source, **version)
         tokenizer = load_pretrained(AutoTokenizer, source, **version)
         model = load_pretrained(AutoModel, source, dtype=torch.float32, **version)
@@ -171,11 +171,11 @@ def read_pooling(source: str, **version: str) -> str:
     if modules and (kinds not in ([*MODULES.values()], [*MODULES.values()][:2]) or modules.get("") != "Transformer"):
         parts = ", ".join(f"{kind} in {path or 'its folder'}" for path, kind in modules.items())
         fault = (
-            f"is made of {parts} (modules.json). Expected a Transformer in its folder, Pooling and, if any, Normalize: "
-            "what else there is would be left out."
+            f"is made of {parts} (modules.json). Expected a Transformer in its folder, Pooling and optionally "
+            "Normalize: other parts would be left out."
         )
     elif prompt:
-        fault = f"reads each text behind the prompt {prompt!r} ({PROMPTS}), which this project does not add."
+        fault = f"reads each text after the prompt {prompt!r} ({PROMPTS}), which this project does not add."
     elif settings and (len(chosen) != 1 or chosen[0] not in POOLINGS):
         fault = f"pools by {', '.join(chosen) or 'nothing'}; expected one of {', '.join(POOLINGS)}."
     if fault:

@@ -39,7 +39,7 @@ EXTRAS_OF_TYPES = {
 UNREAD_ADDRESSES = ("zip:", "tar:", "libarchive:", "simplecache:", "filecache:", "blockcache:")
 """How addresses begin that name a file within another one, or a cache of it."""
 RAW_TABLES = ("raw_interactions", "raw_items", "raw_item_texts", "raw_users")
-WITHOUT_MODELS = ", or rank without lens and LLM: `--params ranking.variant=null,ranking.lens=false`"
+WITHOUT_MODELS = "To rank without lens and LLM: `--params ranking.variant=null,ranking.lens=false`. "
 
 
 def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
@@ -126,11 +126,11 @@ def require_one_data_set(raw_tables: Mapping[str, Mapping[str, Any]]) -> None:
             f"{name} of {data_set or 'one without a name'}" for name, data_set in data_sets.items()
         )
         raise ValueError(
-            f"The raw tables are of different data sets: {named_tables}. Ids of one would be described by another: an "
-            "environment inherits each entry of conf/base that it leaves out. Give it entries of its own for all of "
-            "them; where its data have no such table, `raw_users: {type: MemoryDataset, data: null}` and, in "
-            "parameters.yml, `ingestion: {users: null}`. Tables that do belong together state the same "
-            "`metadata: {data_set: ...}`."
+            f"The raw tables are of different data sets: {named_tables}. Ids of one data set would be described by "
+            "another, because an environment inherits each entry of conf/base that it does not define. Define all of "
+            "them in the environment; if its data have no such table, `raw_users: {type: MemoryDataset, data: null}` "
+            "and, in parameters.yml, `ingestion: {users: null}`. Tables that belong together have the same `metadata: "
+            "{data_set: ...}`."
         )
 
 
@@ -139,10 +139,10 @@ def require_negatives(ingestion: IngestionConfig, history: "HistoryConfig") -> N
     columns = ingestion.interactions
     if columns.rating is None and not columns.has_impressions and history.negatives.kind == "none":
         raise ValueError(
-            "ingestion.interactions.rating is null, so that every row is a like, but lens, LLM and evaluation learn "
-            "from rows that users did not like, too. Lists do not: a plain `kedro run` makes them. For others, add to "
-            "parameters.yml of the environment `history: {negatives: {kind: matched}}`, and, for prompts that list "
-            "titles alone, `prompt: {template: purchases}`."
+            "ingestion.interactions.rating is null, so that every row is a like, but lens, LLM and evaluation also "
+            "need rows that users did not like. Recommendations do not need them: a plain `kedro run` makes lists. For "
+            "the rest, add `history: {negatives: {kind: matched}}` to parameters.yml of the environment, and `prompt: "
+            "{template: purchases}` for prompts that only list titles."
         )
 
 

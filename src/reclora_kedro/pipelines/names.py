@@ -74,7 +74,7 @@ class PipelineNames:
         if baseline is not None and baseline not in models:
             found, named = f"is {quoted_value(baseline)}", f"the models that rank are {', '.join(models)}"
             advice = "Name one of these, or write null to compare with the best"
-            learned = "Fusion and ranker are learned where recommendation.method is validation or one of them"
+            learned = "Fusion and ranker only exist if recommendation.method is validation or one of them"
             raise NameRefusedError(Fault(Parameter("ranking.baseline"), found, named, f"{advice}. {learned}"))
 
     @property

@@ -216,7 +216,7 @@ class _Loading:
         if is_needed or (self._version("lens") is not None and not without_torch):
             return self._load("lens")
         if self._params["service"]["variant"] is not None:
-            logger.warning("There is no lens: lists are served, but no scores of given items, and no LLM.")
+            logger.warning("There is no lens: the service recommends, but does not score given items, and has no LLM.")
         return None
 
     def _choice(self, config: RecommendationConfig) -> Choice:
@@ -225,16 +225,16 @@ class _Loading:
             chosen = stored_choice(self._load(CHOICE))
         except ValueError as error:
             raise RunRefusedError(str(error)) from error
-        remedy = f"Choose anew with {command('--pipelines recommendation', self._env)}."
+        remedy = f"Choose again with {command('--pipelines recommendation', self._env)}."
         if {*chosen.sources} != {*config.sources}:
             raise RunRefusedError(
-                f"candidate_choice was made of the sources {', '.join(chosen.sources)}, but recommendation.sources "
+                f"candidate_choice was made with the sources {', '.join(chosen.sources)}, but recommendation.sources "
                 f"names {', '.join(config.sources)}. {remedy}"
             )
         if config.method not in ("validation", chosen.kind) or config.order != chosen.order:
             raise RunRefusedError(
-                f"candidate_choice is {chosen.kind} in the order of {chosen.order}, but the parameters name "
-                f"{config.method} and {config.order} (recommendation.method and order). {remedy}"
+                f"candidate_choice is {chosen.kind} in the order of {chosen.order}, but recommendation.method "
+                f"and order are {config.method} and {config.order}. {remedy}"
             )
         return chosen
 
@@ -294,7 +294,7 @@ class _Loading:
             options = {CHOICE: "--pipelines recommendation", "lens": "--pipelines lens"}.get(entry, "")
             others = {"lens": ", or set recommendation.order to candidates and service.model to lens"}.get(entry, "")
             raise RunRefusedError(
-                f"The service reads {entry}, of which no version is stored: make it with "
+                f"The service reads {entry}, but no version of it is stored: make it with "
                 f"{command(options, self._env)}{others}."
             )
         self._versions[entry] = version

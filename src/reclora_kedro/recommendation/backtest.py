@@ -88,7 +88,7 @@ class Backtest:
         if learned := [name for name in self.encoders if name in LEARNED_ENCODERS]:
             raise Fault(
                 Parameter("history.item_embedding.encoders"),
-                f"names {learned[0]}, which learns from likes that windows test",
+                f"names {learned[0]}, which learns from likes in the test windows",
                 advice="Name others, such as tfidf, and run history and backtest together",
             )
         config, metrics, audited = self.config, list[WindowRow](), list[AuditRow]()

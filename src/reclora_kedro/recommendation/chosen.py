@@ -71,7 +71,7 @@ class Concentration(Block):
                 now, then = getattr(self, name), getattr(at_test_moments, name)
                 if now > TIMES * then + LEAST_MORE:
                     found.append(
-                        f"What is delivered is more alike than what was measured: {words} {now:.0%} of the places, and "
+                        f"Delivered lists are more alike than measured ones: {words} {now:.0%} of the places, and "
                         f"{then:.0%} at test moments."
                     )
         return found
@@ -153,7 +153,7 @@ class Choice(Block):
 
 def stored_choice(record: StoredChoice) -> Choice:
     """Return the choice of a stored record; raise ValueError if it is none, such as one of an earlier release."""
-    remedy = "Choose anew with `kedro run --pipelines recommendation`."
+    remedy = "Choose again with `kedro run --pipelines recommendation`."
     try:
         choice = Choice.model_validate(record)
         for source, settings in choice.sources.items():
@@ -162,12 +162,12 @@ def stored_choice(record: StoredChoice) -> Choice:
         [first, *_] = error.errors()
         name = ".".join(map(str, first["loc"]))
         raise ValueError(
-            f"candidate_choice is of an earlier release: {error.title} has {name}: {first['msg']}. {remedy}"
+            f"candidate_choice is from an earlier release: {error.title} has {name}: {first['msg']}. {remedy}"
         ) from error
     reads_lens = re.search(r"^feature_names=(.* )?lens( |$)", choice.stage.trees or "", re.MULTILINE)
     if reads_lens or "lens" in (choice.stage.weights or {}):
         raise ValueError(
-            f"candidate_choice is of an earlier release, in which fusion and ranker read the click model. {remedy}"
+            f"candidate_choice is from an earlier release, where fusion and ranker read the click model. {remedy}"
         )
     return choice
 
@@ -177,5 +177,5 @@ def choice_before(record: StoredChoice | None) -> Choice | None:
     try:
         return None if record is None else stored_choice(record)
     except ValueError as error:
-        logger.warning("%s It is not compared with.", error)
+        logger.warning("%s The new choice is not compared with it.", error)
         return None

@@ -110,9 +110,9 @@ class RecommendationConfig(Block):
             if self.names.count(name) > 1 or name in reserved or name.endswith(RERANKED):
                 raise Fault(
                     Sibling("sources"),
-                    f"names {source}, whose name {name} another source or method has",
-                    advice=f"Give its module another name, which is none of {', '.join(sorted(reserved))} and does not "
-                    f"end in {RERANKED}",
+                    f"names {source}, but another source or method has the name {name}",
+                    advice=f"Give its module another name, other than {', '.join(sorted(reserved))} and not "
+                    f"ending in {RERANKED}",
                 )
         return self
 
@@ -128,7 +128,7 @@ class RecommendationConfig(Block):
     def _rules_hold(self) -> Self:
         if self.variant is not None and any(rule.moves for rule in self.rules):
             found = ("is ", Value(self.variant), ", whose LLM orders lists after ", Sibling("rules"), " have")
-            raise Fault(Sibling("variant"), found, "rules of exclude and allow alone hold there", "Drop the others")
+            raise Fault(Sibling("variant"), found, "only exclude and allow rules hold there", "Drop the others")
         return self
 
     @model_validator(mode="after")

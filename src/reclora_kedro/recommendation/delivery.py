@@ -97,7 +97,7 @@ class Delivery:
             reasons.setdefault(why_empty(candidates, excluded), []).append(user)
         for reason, of_reason in reasons.items():
             count = f"{len(of_reason)} of {requested.height} users"
-            logger.warning("%s get no items, as %s: %s.", count, WHY_EMPTY[reason], names(of_reason))
+            logger.warning("%s get no items, because %s: %s.", count, WHY_EMPTY[reason], names(of_reason))
 
     def moments(self, users: pl.DataFrame) -> Moments:
         """Return the moments of users now, by user_id and user_index, null for an unknown user."""

@@ -64,7 +64,7 @@ def rank_test_likes(
         if likes.height == config.rows:
             advice = "Raise ", limit, ", or write ", NULL, " to take all"
         found = "is ", Value(config.rows), f", which draws likes of {users} user(s), of items that are new to them"
-        raise Fault(limit, found, "at least 2 are expected, since intervals are made by drawing users", advice)
+        raise Fault(limit, found, "at least 2 are needed for the bootstrap over users", advice)
     allowed = None
     if config.candidates != "full":
         allowed = sampled_items(log, likes, config.candidates, config.seed)
@@ -111,8 +111,8 @@ def _end_of_training(log: InteractionLog) -> int:
     if not len(seconds):
         raise Fault(
             Parameter("recommendation.protocol"),
-            "is published, which asks models at the end of the training split",
-            "that has no samples",
+            "is published, which measures models at the end of the training split",
+            "this split has no samples",
             ("Lower ", Parameter("history.min_history"), ", so that shorter histories are samples, or set it to live"),
         )
     return int(seconds.max())
@@ -175,7 +175,7 @@ def rerank(
 ) -> pl.DataFrame:
     """Rank each like by a model's scores in the shortlist, and by the first stage after it, as in `item_ranks`."""
     if not scores["score"].is_finite().all():
-        raise ValueError(f"{model}: some of the {scores.height} scores are no numbers; train it again.")
+        raise ValueError(f"{model}: some of the {scores.height} scores are not numbers; train it again.")
     first = item_ranks.filter(model=first_stage)
     lists = first.select("row", *MOMENT, item_index=pl.col("top_items").list.head(shortlist)).explode("item_index")
     keys, by_score = (

@@ -170,15 +170,15 @@ def _require_same_rows_of_users(item_ranks: pl.DataFrame) -> None:
         if not ranks["row"].equals(first["row"]):
             raise MismatchError(
                 f"item_ranks: {ranks['model'][0]} ranked {ranks.height} rows and {first['model'][0]} {first.height}, "
-                "and they are not the same ones: they stem from different runs.",
+                "which are not the same rows: they stem from different runs.",
                 "item_ranks",
                 "reranked_item_ranks",
             )
     if item_ranks["user_index"].n_unique() < 2:
         raise Fault(
             Table("item_ranks"),
-            "has likes of one user alone",
-            "at least 2 are expected, since intervals are made by drawing users",
+            "has likes of only one user",
+            "at least 2 are needed for the bootstrap over users",
             ("Raise ", Parameter("ranking.rows"), ", or write ", NULL, " to take all"),
         )
 

@@ -53,7 +53,7 @@ class FittedRecommender:
     ) -> Self:
         """Fit the sources of a choice to known events; raise ValueError if it reads a missing lens or retriever."""
         if lens is None and choice.order == "lens":
-            advice = "Train one, or set it to candidates and choose anew"
+            advice = "Train one, or set it to candidates and choose again"
             raise Fault(Parameter("recommendation.order"), "is lens, but there is no lens", advice=advice)
         models, kinds = dict[str, ItemModel](), {source: model_of(source) for source in choice.sources}
         for source, settings in choice.sources.items():

@@ -59,7 +59,7 @@ class Rule(Block):
     def _is_of_one_kind(self) -> Self:
         given = [kind for kind in self.KINDS if getattr(self, kind) is not None]
         if len(given) != 1:
-            found = f"has {' and '.join(given)}" if given else "has none of its kinds"
+            found = f"has {' and '.join(given)}" if given else "names no kind"
             raise Fault("A rule", found, f"it has one of {', '.join(self.KINDS)}", "Write a rule for each")
         numbers = {*filter(None, self.KINDS.values())} - {self.KINDS[given[0]]}
         if unread := sorted(self.model_fields_set & numbers):
@@ -94,7 +94,7 @@ def check_rules(rules: Sequence[Rule], items: pl.DataFrame, subject: str = str(R
         if rule.kind != "pin":
             check_values(about if isinstance(about, Mapping) else {about: ()}, items, where)
     if items.height and excluded_by(rules, items).all():
-        raise Fault(subject, "excludes every item", "lists need some", "Drop a rule")
+        raise Fault(subject, "excludes every item", "lists need at least one", "Drop a rule")
 
 
 @dataclass(frozen=True, eq=False)

@@ -69,13 +69,13 @@ def bounds_of_windows(seconds: np.ndarray, config: BacktestConfig) -> list[int]:
     if is_longer:
         raise Fault(
             Parameter(f"backtest.{parameter}"),
-            f"is {value:g}, but {count} such windows, two of which come before the {config.windows} that test, are "
-            "longer than the log",
+            f"is {value:g}, but {count} such windows (two before the {config.windows} test windows) are longer than "
+            "the log",
             advice=("Lower it, or ", WINDOWS),
         )
     bounds = [*starts.tolist(), after]
     if any(end <= start for start, end in pairwise(bounds)):
-        found = f"is {config.windows}, but too many events share a second to tell that many apart"
+        found = f"is {config.windows}, but too many events share a second to make so many windows"
         raise Fault(WINDOWS, found, advice=("Lower it, or raise ", Parameter("backtest.share")))
     return bounds
 
@@ -123,8 +123,8 @@ def windows_of(
     if not log.shared_clock:
         raise Fault(
             Parameter("history.shared_clock"),
-            "is false, as the log has no times that compare between users",
-            "a backtest divides it by time",
+            "is false, because times of users cannot be compared",
+            "a backtest divides the log by time",
             "Compare methods with `kedro run --pipelines ranking`",
         )
     bounds = bounds_of_windows(log.sequences.timestamp, config)
@@ -138,7 +138,7 @@ def windows_of(
         if likes["user_index"].n_unique() < 2:
             raise Fault(
                 f"The window from {day(start)} to {day(end - 1)}",
-                f"has likes of {likes['user_index'].n_unique()} user(s) of items that are new to them",
+                f"has {likes['user_index'].n_unique()} user(s) with likes of items that are new to them",
                 "2 are needed",
                 ("Lower ", WINDOWS, " or ", Parameter("history.min_history"), ", or raise `backtest.share` or days"),
             )

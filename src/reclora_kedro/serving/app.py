@@ -137,7 +137,7 @@ def _add_problems(app: FastAPI, service: Service) -> None:
     failed = "The service failed; its log says where. Nothing else is known of the request."
     ending = "The service ends, and did not compute the request. Send it to another one, or again later."
     expired = f"It was not answered in {config.timeout_seconds:g} s (service.timeout_seconds). Try again later."
-    full = f"{config.max_waiting} requests wait already (service.max_waiting)."
+    full = f"{config.max_waiting} requests are already waiting (service.max_waiting)."
     problems: dict[type[Exception], Callable[[Request, Any], ProblemError]] = {
         ProblemError: lambda _, error: error,
         RequestValidationError: lambda _, error: invalid_request(*faults_of(error)),

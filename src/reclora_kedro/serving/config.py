@@ -47,11 +47,11 @@ class ServiceConfig(Block):
     def _what_is_needed_is_named(self) -> Self:
         if self.token_variable is None and (self.write_token_variable or self.read_token_variable):
             raise ValueError(
-                "token_variable is null, but there are tokens for writing or reading, so that nobody could administer "
-                "the service: name the variable of the token for everything"
+                "token_variable is null, but there are tokens for writing or reading, so nobody could administer the "
+                "service: name the variable of the token for all requests"
             )
         if self.model == "llm" and self.variant is None:
             raise ValueError(
-                "model is llm, but variant is null, so that no LLM is loaded: name one, or set model to lens"
+                "model is llm, but variant is null, so no LLM is loaded: name a variant, or set model to lens"
             )
         return self

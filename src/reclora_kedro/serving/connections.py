@@ -110,8 +110,8 @@ def connections_of(max_connections: int, max_of_client: int, seconds: float) -> 
 
         def _expire(self) -> None:
             if self._bytes:
-                detail = f"The headers did not come in {seconds:g} s (service.receive_seconds). Nothing was stored."
-                self.refuse(ProblemError(408, "too-slow", "The headers came too slowly", detail))
+                detail = f"The headers did not arrive in {seconds:g} s (service.receive_seconds). Nothing was stored."
+                self.refuse(ProblemError(408, "too-slow", "The headers arrived too slowly", detail))
             else:
                 self.transport.close()
 

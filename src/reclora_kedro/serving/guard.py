@@ -128,7 +128,7 @@ class Guard:
             raise ProblemError(401, "token-needed", "A token is needed", detail, {"www-authenticate": needs})
         if not is_allowed:
             detail, needs = f"This request needs the token for {needed}: send that one.", INSUFFICIENT
-            raise ProblemError(403, "other-token-needed", "This token is for less", detail, {"www-authenticate": needs})
+            raise ProblemError(403, "other-token-needed", "This token allows less", detail, {"www-authenticate": needs})
 
     def _require_rate(self, client: str, rate: float) -> None:
         """Take one request from a client's allowance, which refills with time up to a second's worth."""
@@ -156,15 +156,15 @@ class Guard:
         except TimeoutError:
             came = f"{len(body):,} bytes came in {config.receive_seconds:g} s (service.receive_seconds)"
             detail = f"{came}. Nothing was stored."
-            raise ProblemError(408, "too-slow", "The body came too slowly", detail, close) from None
+            raise ProblemError(408, "too-slow", "The body arrived too slowly", detail, close) from None
         if more or len(body) > most:
-            detail = f"A body has at most {most:,} bytes: send it in parts. Nothing was stored."
+            detail = f"A body may have at most {most:,} bytes: send it in parts. Nothing was stored."
             raise ProblemError(413, "too-large", "The body is too large", detail, close)
         try:
             body.decode()
         except UnicodeDecodeError as error:
-            detail = f"Byte {error.start} of the body, {body[error.start]:#04x}, is no UTF-8: send JSON in UTF-8."
-            raise ProblemError(400, "not-utf-8", "The body is no UTF-8", detail) from None
+            detail = f"Byte {error.start} of the body, {body[error.start]:#04x}, is not UTF-8: send JSON in UTF-8."
+            raise ProblemError(400, "not-utf-8", "The body is not UTF-8", detail) from None
         return bytes(body)
 
 

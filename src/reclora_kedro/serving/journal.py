@@ -244,7 +244,7 @@ class Journal:
             except (OSError, self._database.Error, JournalError) as error:
                 self._next_look = monotonic() + PAUSE * (monotonic() - began)
                 self._seen, self._unread = None, f"{self._database.address} cannot be read: {in_a_line(error)}."
-                logger.warning("%s Answers go on without what is new there.", self._unread)
+                logger.warning("%s Answers continue without new events.", self._unread)
                 self._observe_fault("read")
                 return
             if place != self._seen:
@@ -383,9 +383,7 @@ class Journal:
         try:
             self._has_remains = not self._database.remove_remains(self._connection)
         except self._database.Error as error:
-            logger.warning(
-                "What was deleted from %s is still in its write-ahead log: %s.", self._database.address, error
-            )
+            logger.warning("Deleted events of %s are still in its write-ahead log: %s.", self._database.address, error)
             self._observe_fault("checkpoint")
 
     def _note_change(self, connection: Connection, user_id: str) -> None:
@@ -424,7 +422,7 @@ class Journal:
                 self._place, self._is_behind = place, False
                 return None
             except Exception as error:  # whatever it is, it is stored; the thread goes on
-                logger.exception("Answers do not read what was added to %s.", self._database.address)
+                logger.exception("Answers do not read new events in %s.", self._database.address)
                 self._observe_fault("listener")
                 problem = error
         self._is_behind = True

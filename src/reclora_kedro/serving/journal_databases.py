@@ -92,14 +92,14 @@ class JournalDatabase(ABC):
         A service makes a journal with its tables. One without them is what is left of another.
         """
         if (connection := self.connect_to_read()) is None:
-            text = "There is no journal in %s, though the model has read events of one: a new one begins."
+            text = "There is no journal in %s, although the model has read events of one. A new journal is created."
             logger.warning(text, self.address)
             return
         with closing(connection):
             if not connection.has_table("events"):
                 raise JournalError(
-                    f"{self.address} is empty, but the model that is served has read events of a journal: restore a "
-                    "backup of it, or move the file away to begin a new one."
+                    f"{self.address} is empty, but the current model has read events of a journal: restore a backup "
+                    "of it, or move the file away to create a new one."
                 )
 
     def failure(self, error: object) -> str:
@@ -213,12 +213,12 @@ class PostgresDatabase(JournalDatabase):
             given = conninfo_to_dict(address)
         except psycopg.Error:  # whose text may hold the address with a password
             raise JournalError(
-                "service.journal is no address of PostgreSQL: postgresql://user@host:5432/database is expected."
+                "service.journal is not an address of PostgreSQL: expected postgresql://user@host:5432/database."
             ) from None
         if not given.keys().isdisjoint(("password", "sslpassword")):
             raise JournalError(
-                "service.journal holds a password, which records and messages would keep: take it out of the address, "
-                "and give it in the environment variable PGPASSWORD or in the file ~/.pgpass."
+                "service.journal holds a password, which records and messages would contain: remove it from the "
+                "address, and set it in the environment variable PGPASSWORD or in the file ~/.pgpass."
             )
         self.address, self.Error = address, psycopg.Error
         self._options: Any = {name: value for name, value in CONNECTING.items() if name not in given}
@@ -248,7 +248,7 @@ class PostgresDatabase(JournalDatabase):
         with _closed_on_failure(Connection(driver, is_file=False)) as connection:
             if (encoding := driver.info.parameter_status("server_encoding")) != "UTF8":
                 raise JournalError(
-                    f"{self.address} has the encoding {encoding}, in which not all ids can be written: name a database "
+                    f"{self.address} has the encoding {encoding}, which cannot store all ids: name a database "
                     "with the encoding UTF8."
                 )
             for statement in SESSION:
@@ -261,8 +261,8 @@ class PostgresDatabase(JournalDatabase):
         existing = sorted(name for name in tables if connection.has_table(name))
         if existing and len(existing) < len(tables):
             raise JournalError(
-                f"{self.address} has tables {', '.join(existing)}, but not all that a journal has: name a database or "
-                "a schema of its own in service.journal, such as "
+                f"{self.address} has tables {', '.join(existing)}, but not all tables of a journal: name a database or "
+                "a schema for the journal in service.journal, such as "
                 "postgresql://user@host/database?options=-csearch_path%3Dreclora."
             )
         return bool(existing)

@@ -150,14 +150,13 @@ def stored_events(connection: Connection, after: int = 0, user_id: str | None = 
         events.append(event._replace(user_id=event.user_id.strip(BLANKS), item_id=event.item_id.strip(BLANKS)))
         checksums += (own := checksum(event))
         if stored not in (UNCHECKED, own):
-            raise _damaged(sequence, "its checksum is another one" if stored is not None else "it has no checksum")
+            raise _damaged(sequence, "its checksum does not match" if stored is not None else "it has no checksum")
     if not after and user_id is None and connection.has_table("totals"):
         counted = connection.run(READ_TOTALS).fetchone()
         if counted is not None and tuple(counted) != (len(events), checksums):
             raise JournalError(
-                f"The journal is damaged: it holds {len(events):,} events, which are not the {counted[0]:,} that were "
-                "written: rows were deleted or added by hand. Restore a backup, or go on with what it holds: DELETE "
-                "FROM totals."
+                f"The journal is damaged: it holds {len(events):,} events, but {counted[0]:,} were written: rows were "
+                "deleted or added by hand. Restore a backup, or accept the present rows with DELETE FROM totals."
             )
     return events
 

@@ -29,7 +29,7 @@ class Metrics:
         )
         self._waiting = gauge("reclora_waiting_requests", "Requests that wait", ("queue",))
         self._events = counter("reclora_events", "Events by what became of them", ("outcome",))
-        text = "Reads and writes of the journal that failed, by the step that did"
+        text = "Failed reads and writes of the journal, by step"
         self._faults = counter("reclora_journal_faults", text, ("step",))
         for each, values in ((self._events, OUTCOMES), (self._faults, STEPS)):
             for value in values:  # from 0 on, or else alerts do not see a first increase, or that there is none

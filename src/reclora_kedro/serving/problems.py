@@ -36,8 +36,8 @@ def unknown(kind: str, name: str, names: Collection[str], status: int = 404) -> 
     alike = (each for each in names if each[:1] == name[:1] or each[-1:] == name[-1:])
     nearest = get_close_matches(name, islice(alike, MOST_COMPARED), cutoff=0.5)
     hint = f" Did you mean {', '.join(nearest)}?" if nearest else ""
-    detail = f"{kind.capitalize()} {quoted_value(name)} is none of the {len(names)} that are known.{hint}"
-    title = f"The {kind} is not known"
+    detail = f"{kind.capitalize()} {quoted_value(name)} is not among the {len(names)} known ones.{hint}"
+    title = f"Unknown {kind}"
     return ProblemError(status, f"unknown-{kind}", title, detail, found=name[:200], nearest=nearest)
 
 
@@ -55,7 +55,7 @@ def faults_of(error: RequestValidationError) -> Iterator[Fault]:
     """Yield the faults of a request that has not the shape of its route."""
     for each in error.errors():
         if each["type"] == "json_invalid":
-            found = "is no JSON from its character ", Value(each["loc"][-1])
+            found = "is not valid JSON from its character ", Value(each["loc"][-1])
             yield Fault(Member("The body"), found, each["ctx"]["error"])
             continue
         part, *keys = [str(key) for key in each["loc"] if not str(key).startswith("(")]  # of members of unions

@@ -268,7 +268,7 @@ class Routes:
         return await self.service.look(look)
 
     async def similar_items(self, item_id: str, limit: Annotated[int, Query(ge=1)] = 10) -> Json:
-        """Return the items that suit those who took an item: the list of a visitor who took it alone."""
+        """Return items for users who took an item: the list of a visitor who only took this item."""
         _require_most("limit", limit, self._config.max_items, "max_items")
 
         def look(now: Snapshot) -> Json:
@@ -333,7 +333,7 @@ class Routes:
         try:
             await self.service.look(lambda now: None)
         except QueueFullError as error:
-            detail = f"{self._config.max_waiting} requests wait already (service.max_waiting)."
+            detail = f"{self._config.max_waiting} requests are already waiting (service.max_waiting)."
             raise ProblemError(503, "not-ready", "Requests are not answered in time", detail) from error
         if self.service.journal.fault is not None:
             try:
@@ -460,7 +460,7 @@ class Routes:
         """Return the rules of a request, if any; refuse those that name what is not there, or that an LLM undoes."""
         rules = now.recommender.config.under(body.rules).rules
         if model == "llm" and any(rule.moves for rule in rules):
-            raise _wrong(where, "llm", "an LLM orders lists anew, so that rules of exclude and allow alone hold")
+            raise _wrong(where, "llm", "an LLM reorders lists, so only exclude and allow rules hold")
         try:
             check_rules(body.rules or (), now.log.items, where)
         except Fault as fault:

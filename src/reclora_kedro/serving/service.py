@@ -131,16 +131,16 @@ class Service:
                 return False
             if (free := psutil.virtual_memory().available) < SPARE_MEMORY * old.bytes:
                 raise ReloadRefusedError(
-                    f"{free >> 20} MiB of memory are free, but two models are needed side by side for a moment, "
-                    f"and this one takes {old.bytes >> 20} MiB. The old one goes on: free memory, or start anew."
+                    f"{free >> 20} MiB of memory are free, but two models are in memory for a moment, and this "
+                    f"one takes {old.bytes >> 20} MiB. The old model stays: free memory, or restart the service."
                 )
             try:
                 current_model = self._load()
                 self._take_over(current_model, _probe)
                 self.since = time()
             except Exception as error:
-                logger.exception("The current model cannot be loaded; the one before it goes on.")
-                raise ReloadRefusedError(f"The current model cannot be loaded: {error} The old one goes on.") from error
+                logger.exception("The current model cannot be loaded; the previous one stays.")
+                raise ReloadRefusedError(f"The current model cannot be loaded: {error} The old model stays.") from error
             return dict(current_model.versions) != dict(old.versions)
 
     def _listen(self, change: Changes | Content) -> None:

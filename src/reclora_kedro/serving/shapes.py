@@ -28,10 +28,10 @@ MAX_SECOND = 10**11  # beyond it, a number means milliseconds
 def sent_id(value: Any) -> str:
     """Return an id as a log has it; raise ValueError for one that no journal can store."""
     if (text := id_text(value)) is None:
-        raise ValueError("an id has at least one character that is not blank")
+        raise ValueError("an id needs at least one character that is not blank")
     text.encode()  # half of a surrogate pair has no UTF-8
     if "\0" in text:
-        raise ValueError("an id has no character NUL, which PostgreSQL cannot store")
+        raise ValueError("an id must not contain NUL, which PostgreSQL cannot store")
     return text
 
 
@@ -68,8 +68,8 @@ class PastEvent(Shape):
     model_config = ConfigDict(extra="allow")
     item: Id
     rating: FiniteFloat | None = Field(None, strict=True, description="in logs with ratings")
-    clicked: bool | None = Field(None, strict=True, description="in logs of what was shown")
-    time: Time | None = Field(None, description="now, if it is left out")
+    clicked: bool | None = Field(None, strict=True, description="in logs of impressions")
+    time: Time | None = Field(None, description="if left out: now")
 
 
 class NewEvent(PastEvent):
@@ -78,9 +78,9 @@ class NewEvent(PastEvent):
     user: Id
     event_id: Id | None = Field(
         None,
-        description="names one event: the same again counts once, another with it is refused; left out: a fresh one",
+        description="id of the event, which counts once; a different event with this id is refused; default: a new id",
     )
-    request_id: Id | None = Field(None, description="of the recommendation that it came of")
+    request_id: Id | None = Field(None, description="request_id of the recommendation that led to the event")
 
 
 class Events(Shape):
@@ -111,9 +111,9 @@ class OfOneUser(Shape):
 
     user: Id | None = None
     history: list[PastEvent] | None = None
-    model: ModelName | None = Field(None, description="which one ranks; the configured one if left out")
-    explain: bool = Field(False, description="whether to say why")
-    request_id: Id | None = Field(None, description="which the answer repeats; a fresh one if it is left out")
+    model: ModelName | None = Field(None, description="which model ranks; if left out: the configured one")
+    explain: bool = Field(False, description="whether to give reasons")
+    request_id: Id | None = Field(None, description="repeated in the answer; if left out: a new id")
 
     @model_validator(mode="after")
     def _user_or_history(self) -> Self:
@@ -126,11 +126,11 @@ class Recommend(OfOneUser):
     """A request for the best items of a user."""
 
     model_config = _example(user="42", n=5, filter={"genres": ["Comedy", "Drama"]}, explain=True)
-    n: int = Field(10, ge=1, description="most items")
-    candidates: list[Id] | None = Field(None, min_length=1, description="items to choose from; the service finds them")
+    n: int = Field(10, ge=1, description="maximum number of items")
+    candidates: list[Id] | None = Field(None, min_length=1, description="items to choose from; if left out: all")
     exclude: list[Id] = Field([], description="items to leave out")
-    filter: dict[Id, list[Id] | Range] = Field({}, description="by field of the items, values, of which they have one")
-    rules: list[Rule] | None = Field(None, description="of the list, as `recommendation.rules`, in place of these")
+    filter: dict[Id, list[Id] | Range] = Field({}, description="by field: values of which the item has one, or bounds")
+    rules: list[Rule] | None = Field(None, description="rules of the list, instead of `recommendation.rules`")
     include_seen: bool = Field(False, description="whether items that the user took already may be recommended")
 
 
@@ -165,12 +165,11 @@ class ScoredItem(Item):
     """An item and what orders it."""
 
     score: float | None = Field(
-        description="what orders a list, greater first: a probability of a like where lens or LLM order it, as for "
-        "given items; null where nothing does, as in a fallback"
+        description="higher is better: probability of a like by lens or LLM, or the method's score; null in a fallback"
     )
     rank: int | None = None
     because: dict[str, Any] | None = None
-    rule: str | None = Field(None, description="what has moved the item, in lists under rules")
+    rule: str | None = Field(None, description="the rule that moved the item, if any")
 
 
 class Answered(BaseModel):
@@ -178,18 +177,18 @@ class Answered(BaseModel):
 
     user: str | None
     model: str = Field(description="what ordered the items: llm, lens, or a method such as fusion or popularity")
-    score_is: str | None = Field(description="what the scores are; null where there are none")
+    score_is: str | None = Field(description="what the scores mean; null without scores")
     version: str
     as_of: datetime
     request_id: str
-    unknown_items: list[str] = Field(description="of the request, which are left out")
+    unknown_items: list[str] = Field(description="unknown items of the request, which are left out")
 
 
 class Recommendations(Answered):
     """The best items of a user; `fallback` says why they are the most popular ones, or why there are none."""
 
     method: str = Field(description="what made the list: a source, fusion or ranker")
-    order: str = Field(description="lens if that reorders its first items, else candidates")
+    order: str = Field(description="lens if the lens reorders the first items, otherwise candidates")
     items: list[ScoredItem]
     fallback: Fallback | None
 
@@ -211,8 +210,8 @@ class Accepted(BaseModel):
 
     accepted: int
     duplicates: int
-    of_forgotten_users: int = Field(description="which are dropped")
-    unknown_items: list[str] = Field(description="whose events wait in the journal until a table has the item")
+    of_forgotten_users: int = Field(description="number of events of forgotten users, which are dropped")
+    unknown_items: list[str] = Field(description="items that no table has yet; their events wait in the journal")
 
 
 class StoredItems(BaseModel):
@@ -253,8 +252,8 @@ class User(BaseModel):
     profile: dict[str, Any]
     events: int
     latest: list[UserEvent]
-    lens_has_learned_from_user: bool | None = Field(description="null where there is no lens")
-    gates: list[float] | None = Field(description="how the gates mix the meta-LoRAs; null where they read more")
+    lens_has_learned_from_user: bool | None = Field(description="null without a lens")
+    gates: list[float] | None = Field(description="how the gates mix meta-LoRAs; null if they read more")
 
 
 class Items(BaseModel):
@@ -284,7 +283,7 @@ class Neighbours(Item):
 
 
 class SimilarItems(Item):
-    """The items that suit those who took an item, best first."""
+    """Items for users who took an item, best first."""
 
     similar: list[ScoredItem]
 
@@ -296,8 +295,8 @@ class Model(BaseModel):
     versions: dict[str, str]
     since: datetime
     method: str = Field(description="what makes the lists: a source, fusion or ranker")
-    order: str = Field(description="lens if that reorders their first items, else candidates")
-    reason: str = Field(description="why it is this method")
+    order: str = Field(description="lens if the lens reorders the first items, otherwise candidates")
+    reason: str = Field(description="why this method was chosen")
     model: ModelName
     llm: str | None
     users: int

@@ -65,7 +65,7 @@ class GridConfig(CellsConfig):
     def _no_axis_is_another_column(cls, axes: Axes) -> Axes:
         others = ("grid", "seed", "model", "auc_lost_without_prompt", "digest", "revision")
         if reserved := axes.keys() & {*metric_columns(), *others, *Costs.__annotations__, *Comparison.__annotations__}:
-            raise ValueError(f"axis {min(reserved)!r} has the name of a column of the results table: rename the axis.")
+            raise ValueError(f"axis {min(reserved)!r} is also a column of the results table: rename the axis.")
         return axes
 
 

@@ -86,7 +86,7 @@ def load_grids(
         except ValidationError as error:
             faults = value_faults(error, content, name, [f"{name}.{field}" for field in kind.model_fields])
             kind_of_file = "search" if kind is SearchConfig else "grid"
-            raise ValueError(f"{name}.yml is no {kind_of_file}:\n{faults}") from error
+            raise ValueError(f"{name}.yml is not a {kind_of_file}:\n{faults}") from error
     return grids
 
 
@@ -132,7 +132,7 @@ def require_parameters(grid: str, settings: Iterable[str], parameters: Mapping[s
         parent = path.rpartition(".")[0]
         if path not in paths and not (parent in named_blocks() and parent in paths):
             raise ValueError(
-                f"Grid {grid} sets {path}, which is no parameter. The nearest one is {nearest_path(path, paths)}."
+                f"Grid {grid} sets {path}, which is not a parameter. The nearest one is {nearest_path(path, paths)}."
             )
 
 

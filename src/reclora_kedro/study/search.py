@@ -60,8 +60,8 @@ class Search:
         for path, space in config.search.items():
             if not _contains(space, self.default[path]):
                 raise ValueError(
-                    f"{name} searches {path} among values that lack {self.default[path]!r}, which it has now, and the "
-                    "first trial has the settings as they are: widen the range or the list."
+                    f"{name} searches {path} among values without {self.default[path]!r}, its current value. The first "
+                    "trial has the current settings: widen the range or the list."
                 )
         if find_spec("optuna") is None:
             raise ValueError(f"{name} is a search, and Optuna is not installed: `{install_line('search')}`.")

@@ -84,7 +84,7 @@ class Examination:
             report.record(f"new interactions of {users:,} users kept out: {group}", rows, alarm)
             if alarm != REJECTED:
                 logger.warning(
-                    "%d new interactions of %d users, the group %s, are quarantined: %s. To take them in: kedro run "
+                    "%d new interactions of %d users, the group %s, are quarantined: %s. To accept them: kedro run "
                     "--pipelines update --params update.accept=[%s]. To keep them out for good: update.reject=[%s].",
                     *(rows, users, group, alarm, group, group),
                 )
@@ -157,9 +157,9 @@ class Examination:
             message = f"the AUC of the lens in use is {still:.3f} {then}"
             self.report.record("the lens in use has lost what it knew", trusted.height, message)
             logger.warning(
-                "Alarm: %s. An earlier update took in false rows: kedro run --pipelines rollback takes the models "
-                "back. The tables keep these rows, and the next update learns from them again, unless it begins from "
-                "earlier tables: see 'False rows that were taken in' in docs/guides/lifelong.md.",
+                "Alarm: %s. An earlier update may have accepted false rows: kedro run --pipelines rollback restores "
+                "the models. The tables keep these rows, and the next update learns from them again unless it starts "
+                "from earlier tables: see 'False rows that were taken in' in docs/guides/lifelong.md.",
                 message,
             )
         return mark

@@ -56,14 +56,14 @@ def require_users(
         ValueError: forget.users[0] is an id that neither a stored version nor the service's journal has: correct it.
     """
     if not (names := [id_text(each) or "" for each in ids]):
-        raise ValueError("forget.users names nobody: give ids, such as `--params forget.users=[42]`.")
+        raise ValueError("forget.users is empty: give ids, such as `--params forget.users=[42]`.")
     for place, name in enumerate(names):
         if name not in stored and name not in before:
             nearest = ", ".join(map(repr, get_close_matches(name, sorted(stored), cutoff=0)))
             show(f"{name!r} is none of the stored ids. The nearest: {nearest}.")
             raise ValueError(
-                f"forget.users[{place}] is an id that neither a stored version nor the service's journal has: correct "
-                "it."
+                f"forget.users[{place}] is an id that is neither in a stored version nor in the service's journal: "
+                "correct it."
             )
 
 
@@ -151,8 +151,8 @@ def kept_rows(before: pl.Series, after: pl.Series) -> np.ndarray:
     rows = pl.DataFrame({"id": after}).join(places, on="id", how="left", maintain_order="left")["place"]
     if rows.head(len(rows) - rows.null_count()).null_count() or rows.null_count() == len(rows):
         raise MismatchError(
-            f"{rows.null_count()} values of {after.name} are none of the {len(before)} that the current model knows, "
-            "and do not follow them: they stem from different runs.",
+            f"{rows.null_count()} values of {after.name} are not among the {len(before)} that the current model "
+            "knows, and do not follow them: they stem from different runs.",
             "log",
             "lens",
         )
@@ -177,8 +177,8 @@ def keep_item_vectors(
     made_with = vectors.keys() - {"embeddings"}
     if vectors.keys() != current.keys() or not all(np.array_equal(vectors[name], current[name]) for name in made_with):
         raise MismatchError(
-            "The newest item_embeddings were not made by the projections of the current model's, so that its lens "
-            "cannot read them: run `kedro run --pipelines update` before, which makes them so.",
+            "The newest item_embeddings were made with other projections than those of the current model, so its lens "
+            "cannot read them: run `kedro run --pipelines update` first, which uses the same projections.",
             "item_embeddings",
             "lens",
         )

@@ -149,7 +149,7 @@ def rolled_back(history: Sequence[ModelInHistory]) -> CurrentModel:
     with the current model.
     """
     if not history:
-        raise ValueError("There is no model yet to roll back from: `kedro run --pipelines update` makes the first.")
+        raise ValueError("There is no model to roll back from yet: `kedro run --pipelines update` makes the first one.")
     present = history[0]
     forgotten = next((n for n, each in enumerate(history) if each["decision"].get("chosen") == FORGOTTEN), len(history))
     origin = present["decision"].get("to", present["version"])
@@ -157,9 +157,9 @@ def rolled_back(history: Sequence[ModelInHistory]) -> CurrentModel:
     before = next((each for each in candidates if each["versions"] != present["versions"]), None)
     if before is None:
         raise ValueError(
-            f"The current model {present['version']} has none before it that names other versions: it stays. Its "
-            f"history has {len(history)} entries"
-            + (", and goes back to where users were forgotten." if forgotten < len(history) else ".")
+            f"The current model {present['version']} stays, because no earlier model has other versions. Its history "
+            f"has {len(history)} entries"
+            + (", back to the time when users were forgotten." if forgotten < len(history) else ".")
         )
     to = before["decision"].get("to", before["version"])
     decision = {"chosen": "rollback", "to": to, "from": present["version"]}

@@ -121,13 +121,13 @@ def clean_new_events(
         if fitting.is_empty() and name != "journal":
             raise Fault(
                 Table(name),
-                f"has {cleaned.row(0)[:2]} in its first row, and in none of {cleaned.height:,} rows a user_id of type "
-                f"{types['user_id']} and an item_id of type {types['item_id']}, as those of the log are",
+                f"has {cleaned.row(0)[:2]} in its first row, but none of {cleaned.height:,} rows has a user_id of type "
+                f"{types['user_id']} and an item_id of type {types['item_id']}, like those of the log",
                 advice="Give the ids as the log has them",
             )
         events.append(fitting.with_columns(source=pl.lit(name)))
     if future := sum(each["rows"] for each in report.records() if each["check"].startswith(IN_THE_FUTURE)):
-        text = f"{future:,} new interactions are dropped, as their times are after {day_of(last)}: what sends them has "
+        text = f"{future:,} new interactions are dropped, with times after {day_of(last)}: their sender has "
         setting = Parameter("ingestion.plausible_times.last_day")
         logger.warning(worded(f"{text}a wrong clock, or ", setting, " is too early."))
     return distinct_rows(pl.concat(events), config, report)
@@ -172,8 +172,8 @@ def append_events(
     report.record("late interactions", late, "kept in their place in time")
     if late > LATE_SHARE * added.height:
         logger.warning(
-            "%d of %d new interactions are earlier than the newest one before, of %s: they are late, or that has a "
-            "wrong time.",
+            "%d of %d new interactions are earlier than the newest previous one, of %s: either they are late, or the "
+            "previous one has a wrong time.",
             *(late, added.height, day_of(last)),
         )
     report.record("interactions added", added.height, "rows kept")
@@ -219,9 +219,9 @@ def require_grown(log: InteractionLog, items: pl.DataFrame, users: pl.DataFrame)
         key = table.columns[0]
         if not table[key].head(before.height).equals(before[key]):
             raise MismatchError(
-                f"The {name} do not begin with the {before.height:,} {name} of the current model's log: they were made "
-                "anew since, and indices have moved. Make log and lens of these tables, too, and start the update with "
-                "`--params champion=newest`.",
+                f"The {name} do not begin with the {before.height:,} {name} of the current model's log: they were "
+                "made again since, and indices have changed. Make log and lens from these tables, and start the "
+                "update with `--params champion=newest`.",
                 "log",
                 "lens",
             )

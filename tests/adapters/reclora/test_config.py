@@ -58,7 +58,7 @@ def test_what_is_written_is_read_again(tmp_path):
         ),
         (
             {"target_modules": "*q_proj"},
-            r"target_modules is '\*q_proj', .* no regular expression .*\(nothing to repeat",
+            r"target_modules is '\*q_proj', .* not a regular expression .*\(nothing to repeat",
         ),
         ({"composition": "sum"}, "composition\n.*'product_of_sums' or 'sum_of_products'.*'sum'"),
         ({"gate_hidden_dim": 0}, "gate_hidden_dim\n.*greater than"),
@@ -68,7 +68,7 @@ def test_what_is_written_is_read_again(tmp_path):
         ({"temperature": -1.0}, "temperature\n.*greater than.*-1"),
         ({"top_k": 0}, "top_k\n.*greater than"),
         ({"top_k": 2}, "top_k is 2; it must be at most num_meta_loras, 1"),
-        ({"top_k": 1, "num_meta_loras": 4}, "top_k is 1, .* they never learn: set it to 2 or more"),
+        ({"top_k": 1, "num_meta_loras": 4}, "top_k is 1, .* the gates would never learn: set it to 2 or more"),
     ],
     ids=str,
 )

@@ -182,7 +182,7 @@ def test_weights_are_written_in_the_type_of_the_base_llm(tmp_path):
 def test_gates_that_read_the_target_are_refused(gate_input):
     with pytest.raises(
         ValueError,
-        match=rf"gates of this adapter read '{gate_input}', and not the lens's state of the user.*gate_input: user",
+        match=rf"gates of this adapter read '{gate_input}', but only the lens's state of the user.*gate_input: user",
     ):
         user_loras(personalized(gate_input=gate_input), torch.randn(1, GATE_DIM), [1])
 

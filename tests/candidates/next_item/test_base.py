@@ -44,7 +44,7 @@ def test_ids_are_hidden_in_training_alone_and_never_all_there_is(fitted, config)
     ("changes", "message"),
     [
         ({"model": "sasrecs"}, "choose one of gru4rec, sasrec, (text_sasrec, )?two_tower"),
-        ({"item_ids": False, "item_text": False}, "nothing is left to tell items by"),
+        ({"item_ids": False, "item_text": False}, "items could not be distinguished"),
         ({"heads": 3}, "dim is 16, which 3 heads cannot share"),
     ],
 )

@@ -73,7 +73,7 @@ def test_a_grown_retriever_scores_what_it_knew_to_the_last_bit(log, config, item
     after = catalogue_scores(RetrieverReader(grow_retriever(retriever, grown_log), grown_log), moments)
     np.testing.assert_array_equal(after[:, :new], before)
     assert ((after[:, new:] > LOWEST_SCORE) == item_text).all()
-    with pytest.raises(MismatchError, match=f"The log has {new - 1} items, but the retriever knows {new}, and none"):
+    with pytest.raises(MismatchError, match=f"The log has {new - 1} items, but the retriever knows {new}, and a log"):
         grow_retriever(retriever, replace(log, items=log.items.head(new - 1)))
 
 

@@ -42,6 +42,6 @@ def test_lists_are_new_items_by_their_scores_with_an_index_or_without(fitted, lo
 
 def test_without_a_trained_one_it_says_which_pipeline_trains_it(log):
     with pytest.raises(
-        ValueError, match=r"names retriever, but this run reads none: run `kedro run --pipelines candidates`"
+        ValueError, match=r"names retriever, but this run loads none: run `kedro run --pipelines candidates`"
     ):
         RetrieverModel.fit(Training.from_log(log), NoSettings())

@@ -42,7 +42,7 @@ def table(items, seconds):
 
 def test_users_with_one_event_have_no_next_item():
     log = cycle_log(interactions=table([[1]] * 5, [[9], [2], [3], [4], [5]]))
-    with pytest.raises(ValueError, match="The training split has two events of none of 40 users"):
+    with pytest.raises(ValueError, match="The training split has no user with two events \\(40 users\\)"):
         Windows.from_log(log, 5)
 
 

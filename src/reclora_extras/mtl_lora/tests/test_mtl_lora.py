@@ -163,7 +163,7 @@ def test_a_variant_learns_tasks_and_goes_on_after_an_interruption(tiny_model, tm
     weights = model.method.gate_weights(loaded, validation.gate_inputs.values)
     assert weights.shape == (64, 3)
     torch.testing.assert_close(weights.sum(-1), torch.ones(64))
-    with pytest.raises(ValueError, match="method 'mtl_lora' are no LoRAs"):
+    with pytest.raises(ValueError, match="method 'mtl_lora' are not LoRAs"):
         user_loras(loaded, torch.zeros(1, 2), ["ann"])
 
 

@@ -111,7 +111,7 @@ def test_the_alias_follows_the_current_model_there_and_back(client, experiment, 
 
 @pytest.mark.parametrize("uri", ["mlruns", "./mlruns", "file:///tmp/mlruns"])
 def test_folders_are_refused_as_mlflow_refuses_them(uri):
-    with pytest.raises(ValidationError, match="is no database or server; expected one, such as sqlite"):
+    with pytest.raises(ValidationError, match="is not a database or server; expected for example sqlite"):
         TrackingConfig(uri=uri, experiment="mine", model="mine")
 
 

@@ -37,8 +37,8 @@ class RecLoraSettings(LoraSettings):
             raise ValueError(f"top_k is {self.top_k}; it must be at most num_meta_loras, {self.num_meta_loras}.")
         if self.top_k == 1 < self.num_meta_loras:
             raise ValueError(
-                "top_k is 1, and the weight of one meta-LoRA alone is 1 whatever the gates say, so that they never "
-                "learn: set it to 2 or more, or num_meta_loras to 1."
+                "top_k is 1, but the weight of a single meta-LoRA is always 1, so the gates would never learn: set it "
+                "to 2 or more, or num_meta_loras to 1."
             )
         super().__post_init__()
 

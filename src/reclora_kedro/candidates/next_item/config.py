@@ -40,7 +40,7 @@ class RetrieverConfig(Block):
     def _consistent(self) -> Self:
         if not (self.item_ids or self.item_text):
             both = "is false, and so is ", Sibling("item_text")
-            raise Fault(Sibling("item_ids"), both, "nothing is left to tell items by", "Set one of them to true")
+            raise Fault(Sibling("item_ids"), both, "items could not be distinguished", "Set one of them to true")
         if self.batch_size % self.batch_parts:
             whole = f"is {self.batch_parts}, which does not divide ", Sibling("batch_size"), f" {self.batch_size}"
             raise Fault(Sibling("batch_parts"), whole, advice="Change one of them")

@@ -108,7 +108,7 @@ def with_retrieved_negatives(log: InteractionLog, retriever: Retriever, first: i
     drawn = drawn.filter(learned, pl.col("item_index") != own_item, label=0)
     if drawn.is_empty() or not drawn["behind_own"].all():
         raise ValueError(
-            f"lens.retrieved_negatives is {first}, but history drew no negatives that could be drawn anew: set "
+            f"lens.retrieved_negatives is {first}, but the history step sampled no negatives to replace: set "
             "history.negatives.kind to matched or uniform or, for a log of impressions, lens.retrieved_negatives to 0."
         )
     items, numbers = log.samples["item_index"].to_numpy(writable=True), drawn["row"].to_numpy()

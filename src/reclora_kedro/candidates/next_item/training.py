@@ -93,8 +93,8 @@ class Windows:
         count = np.diff(begin)
         windows = -(-(count - 1).clip(0) // length)
         if not windows.sum():
-            found = f"has two events of none of {log.users.height} users, so that there is no next item to learn"
-            advice = "Change ", Parameter("history.split"), ", or rank by neighbours or popularity"
+            found = f"has no user with two events ({log.users.height} users), so there is no next item to learn"
+            advice = "Change ", Parameter("history.split"), ", or rank by item_knn or popularity"
             raise Fault("The training split", found, advice=advice)
         user = np.repeat(np.arange(len(count)), windows)
         earlier = np.arange(len(user)) - np.repeat(np.cumsum(windows) - windows, windows)  # windows of the user

@@ -26,7 +26,7 @@ class TextTransformer(Lens):
 
     def __init__(self, config: LensConfig, sizes: LensSizes) -> None:
         if not config.item_text:
-            raise ValueError("The lens text_transformer reads items by their texts alone: set lens.item_text to true.")
+            raise ValueError("The lens text_transformer only reads texts of items: set lens.item_text to true.")
         super().__init__(config, sizes)
         self.read_item = nn.Linear(sizes.of_items.text_width, WIDTH)
         self.read_rating = nn.Embedding(sizes.rating_levels, WIDTH)

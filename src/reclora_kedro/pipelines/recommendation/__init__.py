@@ -27,8 +27,8 @@ def require_no_folder(path: str) -> None:
     """Raise ValueError if a folder is where the plain file of the recommendations goes, as of an earlier release."""
     if not is_remote(path) and Path(path).is_dir():
         raise ValueError(
-            f"{path} is a folder, in which an earlier release kept versions, but one plain file goes there now: move "
-            "the folder away."
+            f"{path} is a folder with versions of an earlier release, but a plain file is saved there now: move the "
+            "folder away."
         )
 
 

@@ -267,8 +267,8 @@ def name_current_model(
         return CurrentModel(versions=before["versions"], decision=before["decision"], made_by=before["made_by"])
     if ranked_by not in (None, variant):
         logger.warning(
-            "recommendation.variant is %s, whose adapter belongs to the lens before this update, so that it cannot "
-            "rank lists: have updates train it, too, with update.variant=%s, or train it anew.",
+            "recommendation.variant is %s, whose adapter belongs to the lens before this update, so it cannot rank "
+            "lists: train it in updates as well, with update.variant=%s, or train it again.",
             ranked_by,
             ranked_by,
         )

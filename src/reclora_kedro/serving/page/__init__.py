@@ -61,7 +61,7 @@ class Page:
 
     async def file(self, name: str) -> Response:
         if f"/page/{name}" not in STATIC_PATHS:
-            raise ProblemError(404, "unknown-route", "The route is not known", "There is no such file.")
+            raise ProblemError(404, "unknown-route", "Unknown route", "There is no such file.")
         content = files("reclora_kedro.serving.page").joinpath(name).read_bytes()
         return Response(content, media_type=MEDIA[name.rpartition(".")[2]])
 
@@ -109,7 +109,7 @@ class Page:
         if len(titled) == 1:
             return titled[0]
         similar = "; ".join(f"{item['title']} is {item['item']}" for item in items) or "no title contains it"
-        raise ValueError(f"{text!r} is the id or title of no one item, and nothing was stored: {similar}.")
+        raise ValueError(f"{text!r} is not the id or title of exactly one item. Nothing was stored: {similar}.")
 
     async def _user(self, user: str, model: str, note: str | None, users: Sequence[str] = ()) -> Response:
         try:
