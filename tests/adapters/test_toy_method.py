@@ -73,7 +73,7 @@ def test_it_is_trained_validated_saved_and_scored(tiny_model, tmp_path):
     loaded = methods.load_adapter(adapted.unload(), str(tmp_path / "adapter"), "user", 3)  # it reads no gate inputs
     assert isinstance(methods.method_of(loaded), Scaling)
     np.testing.assert_array_equal(with_model(model, loaded).scores(validation, 400, ""), scores)
-    with pytest.raises(ValueError, match="method 'scaling' are no LoRAs"):
+    with pytest.raises(ValueError, match="method 'scaling' are not LoRAs"):
         methods.user_loras(loaded, torch.zeros(1, 6), ["ann"])
 
 

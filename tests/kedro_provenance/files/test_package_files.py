@@ -43,7 +43,9 @@ def test_a_plain_module_is_no_package() -> None:
 
 
 def test_missing_file_names_package_file_and_next_step(carrier: str) -> None:
-    with pytest.raises(FileNotFoundError, match=r"'carrier_of_data'.*no file 'data/items.csv'.*Install a version"):
+    with pytest.raises(
+        FileNotFoundError, match=r"'carrier_of_data'.*not contain the file 'data/items.csv'.*Install a version"
+    ):
         package_file(carrier, "data/items.csv")
 
 

@@ -35,7 +35,7 @@ def test_a_copy_that_was_damaged_is_fetched_again(bucket, caplog):
         damage(Path(f"{copy}/weights/part.safetensors"))
         assert local_copy(f"{bucket.address}/models/tiny", bucket.options) == copy
         assert Path(f"{copy}/weights/part.safetensors").read_bytes() == b"1234"
-    assert caplog.text.count("it is fetched again") == 2
+    assert caplog.text.count("is downloaded again") == 2
 
 
 def test_one_object_is_fetched_by_itself(bucket):

@@ -77,7 +77,7 @@ def test_a_search_asks_no_more_than_its_calls_and_takes_the_same_way_again():
     assert len({text for messages in first.asked for text in messages}) <= 2 * ROWS
     assert search_hints(again, records(), writer(), config(search=search)) == trials
     assert again.asked == first.asked
-    with pytest.raises(ValueError, match=r"search\.calls is 39, less than one trial takes with 40 rows: raise it"):
+    with pytest.raises(ValueError, match=r"search\.calls is 39, fewer than one trial takes with 40 rows: raise it"):
         search_hints(BlackBox(), records(), writer(), config(search={"rows": 9, "calls": ROWS - 1}))
 
 
@@ -132,7 +132,7 @@ def test_rows_are_drawn_in_their_order_and_more_keep_those_of_fewer():
     assert set(few) < set(more)
     assert more.is_sorted()
     assert drawn(None, None).rows() == [*rows.head(40).rows(), *test.rows()]
-    with pytest.raises(ValueError, match=r"black_box\.search\.rows asks for 41 rows, but there are 40"):
+    with pytest.raises(ValueError, match=r"black_box\.search\.rows requests 41 rows, but there are 40"):
         drawn(41, 10)
     with pytest.raises(ValueError, match=r"black_box\.rows has .* expected at least 1 liked and 1 disliked"):
         drawn(10, 1)

@@ -47,5 +47,7 @@ def test_a_reference_that_is_no_other_variant_is_refused_by_name(reference):
 )
 def test_references_in_a_circle_are_refused_by_their_names(variants, circle):
     names = variants_named(variants)
-    with pytest.raises(ValueError, match=rf"objective\.references go in a circle: {circle}\. A reference is trained"):
+    with pytest.raises(
+        ValueError, match=rf"objective\.references depend on each other in a circle: {circle}\. A reference is trained"
+    ):
         finetuning.create_pipeline(names)

@@ -122,4 +122,4 @@ def test_a_failure_of_mlflow_fails_no_run(caplog, config, monkeypatch):
     catalog = SimpleNamespace(get=lambda name: MemoryDataset(1))
     monkeypatch.setattr(log, "loaded_version", lambda dataset: "2026-01-01")
     hooks.after_pipeline_run({}, SimpleNamespace(all_outputs=lambda: {"metrics"}), catalog)
-    assert "The run has succeeded, but was not logged to MLflow: The server is gone" in caplog.text
+    assert "The run succeeded, but was not logged to MLflow: The server is gone" in caplog.text
