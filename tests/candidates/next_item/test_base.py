@@ -43,7 +43,7 @@ def test_ids_are_hidden_in_training_alone_and_never_all_there_is(fitted, config)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": "sasrecs"}, "choose one of gru4rec, sasrec, (text_sasrec, )?two_tower"),
+        ({"model": "sasrecs"}, "choose one of gru4rec, sasrec, two_tower"),
         ({"item_ids": False, "item_text": False}, "items could not be distinguished"),
         ({"heads": 3}, "dim is 16, which 3 heads cannot share"),
     ],
