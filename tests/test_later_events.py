@@ -108,7 +108,7 @@ def test_unfit_events_are_told(recommender, caplog):
     with pytest.raises(ValueError, match=r"has no column 'when', only: who"):
         recommender.with_events(LATER.drop("when"))
     numbered = fitted(EARLIER.with_columns(who=pl.col("who").str.slice(1).cast(pl.Int64)))
-    with pytest.raises(ValueError, match="in none of 1 rows a user_id of type Int64"):
+    with pytest.raises(ValueError, match="none of 1 rows has a user_id of type Int64"):
         numbered.with_events(NEW)
     for call in (grown.evaluate, lambda: grown.save("folder"), lambda: grown.with_items(ITEMS[:1])):
         with pytest.raises(ValueError, match="knows 2 events that its models have not learned from"):

@@ -108,7 +108,7 @@ def test_impressions_are_drawn_whole_until_they_hold_as_many_likes():
     assert (moments.select("len", "label").unique().rows(), moments.height) == ([(5, 1)], 7 + 3 + 10)
     more = draw_questions(log, ["few_shot"], config.model_copy(update={"few_shot": 20}), 1)
     assert set(rows_of(drawn, "few_shot")) < set(more["row"])
-    with pytest.raises(ValueError, match=r"prompt_rows.few_shot asks for 41 likes: the train split has 40\. "):
+    with pytest.raises(ValueError, match=r"prompt_rows.few_shot requests 41 likes: the train split has 40\. "):
         draw_questions(log, SPLITS, config.model_copy(update={"few_shot": 41}), 1)
 
 

@@ -966,7 +966,7 @@ def test_the_page_escapes_what_it_shows_and_adds_events(tmp_path, current_model)
             200,
             404,
         ]
-        assert "There was no update yet" in client.get("/page/champion").text
+        assert "There has been no update yet" in client.get("/page/champion").text
 
 
 def test_the_page_opens_with_an_example_and_has_a_place_for_unknown_users(client):
@@ -993,11 +993,11 @@ def test_the_page_says_why_in_words_of_the_log_and_offers_no_event_for_a_user_th
         because = client.post("/recommend", json={"user": "1", "n": 1, "explain": True}).json()["items"][0]["because"]
     rank = because["ranks"]["popularity"]
     known, possible, impossible = pages
-    for words in (f"No. {rank} of the items liked by the most users (popularity)", "events are likes", "logarithms of"):
+    for words in (f"No. {rank} by popularity (liked by the most users)", "events are likes", "logarithms of"):
         assert words in known
     assert "leniency" not in known
-    assert "an event makes the user" in possible
-    assert "All users of this log are whole numbers" in impossible
+    assert "add an event to create the user" in possible
+    assert "Users of this log are whole numbers" in impossible
     assert ["/page/events" in text for text in pages] == [True, True, False]
 
 

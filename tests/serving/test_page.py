@@ -59,7 +59,7 @@ def test_the_page_is_whole_while_the_service_starts_and_while_it_reloads(tab, tm
             tab.look(width, dark)
             tab.open(url)
             tab.wait(f"{LISTED} && !({WAITING})")
-            assert "10 items for user 0. This is the log's first user" in tab.run(TOLD)
+            assert "10 items for user 0. As an example, this is the first user" in tab.run(TOLD)
             assert tab.run("document.getElementById('told').ariaLive") == "polite"
             assert tab.run(NAMELESS) == []
             assert tab.run(TITLES_FIRST)

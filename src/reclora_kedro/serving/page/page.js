@@ -17,7 +17,7 @@ document.body.addEventListener("htmx:configRequest", (event) => {
   if (path === "/page/items") parameters.q = elt.value;
 });
 document.body.addEventListener("htmx:sendError", () => {
-  document.getElementById("told").textContent = "The service does not answer: it ends, or starts again. Send the request again in a moment.";
+  document.getElementById("told").textContent = "The service does not answer. It may be restarting: try again in a moment.";
 });
 document.body.addEventListener("htmx:beforeSwap", (event) => {
   const { detail } = event;
