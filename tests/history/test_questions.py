@@ -77,7 +77,7 @@ def test_null_takes_a_splits_every_row():
 
 
 def test_more_rows_than_a_split_has_are_refused_to_learn_from_and_else_all_are_taken(caplog):
-    with pytest.raises(ValueError, match=r"history.prompt_rows.few_shot asks for 321 rows: the train split has 320"):
+    with pytest.raises(ValueError, match=r"history.prompt_rows.few_shot requests 321 rows: the train split has 320"):
         draw(few_shot=321)
     for use in ("validation", "test"):
         assert rows_of(draw(**{use: 41}), use) == rows_of(draw(**{use: None}), use)

@@ -102,7 +102,7 @@ def test_a_user_is_forgotten(finished_run):
     assert {path.name for path in stored(project).keys() - files.keys()} == {"champion.json"}  # of what is in use
     files = stored(project)
     too_few = {"forget": {"users": [user], "retrain": True}, "history": {"prompt_rows": {"few_shot": 9999}}}
-    with pytest.raises(ValueError, match=r"prompt_rows\.few_shot asks for 9999 rows"):
+    with pytest.raises(ValueError, match=r"prompt_rows\.few_shot requests 9999 rows"):
         kedro_command(commands.forget, project, too_few)
     assert stored(project) == files
 
