@@ -142,7 +142,7 @@ def test_the_least_important_layers_go_and_none_that_is_spared(tiny_llm, spare):
     gone = sorted(range(2, 5), key=of_layers.__getitem__)[:2]
     torch.testing.assert_close(logits(dropped.model), logits(without_layers(llm.model, gone)), rtol=1e-11, atol=1e-12)
     assert account == {"num_hidden_layers": 4}
-    with pytest.raises(ValueError, match=r"layers is 4, but of 6 layers .* only 3 may go, as the first 2"):
+    with pytest.raises(ValueError, match=r"layers is 4, but of 6 layers .* only 3 may be dropped, because the first 2"):
         require_droppable(6, DropLayersConfig(layers=4, importance="taylor"))
 
 
@@ -158,7 +158,7 @@ def test_the_loss_of_a_layer_is_that_of_the_llm_without_it(tiny_llm, spare):
 def test_steps_are_refused_at_once_where_those_before_leave_too_few_layers(tiny_llm, spare):
     llm = random_llm(tiny_llm)  # of six layers: each dropping takes two, and spares one at either end
     require_steps(llm, config(steps=["drop_layers", "prune", "drop_layers"]))
-    with pytest.raises(ValueError, match=r"drop_layers\.layers is 2, but of 2 layers .* only 0 may go"):
+    with pytest.raises(ValueError, match=r"drop_layers\.layers is 2, but of 2 layers .* only 0 may be dropped"):
         require_steps(llm, config(steps=["drop_layers", "prune"] * 2 + ["drop_layers"]))
 
 

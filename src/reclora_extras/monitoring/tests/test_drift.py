@@ -106,7 +106,7 @@ def test_the_hit_rate_is_that_of_the_current_model_as_it_was_when_the_lens_had_b
     fused = drift_of(log, lens, kind="fusion", order="lens")
     assert fused[0]["recommends"] == "fusion_lens"
     assert fused[0]["hit_rate"] > np.mean(hits)
-    with pytest.raises(ValueError, match=r"when methods were compared, names retriever, but this run reads none"):
+    with pytest.raises(ValueError, match=r"when methods were compared, names retriever, but this run loads none"):
         drift_of(log, lens, kind="retriever", sources={"retriever": {}})
 
 
