@@ -21,7 +21,7 @@ def test_methods_are_ranked_in_windows_of_time_and_the_log_is_audited(finished_r
     assert [line.name for line in catalog.load("backtest_figure").data][::2] == METHODS
     shown = " ".join(capsys.readouterr().out.split())
     assert "NDCG@10 by window: 40 likes; models are fitted before each window" in shown
-    assert "Kendall's tau between their orders" in shown
+    assert "Kendall's tau between the orders" in shown
     assert "Audit of the log" in shown
 
 
