@@ -158,7 +158,7 @@ def test_audits_of_the_split_and_of_titles():
 @pytest.mark.parametrize(
     ("lists", "settings", "message"),
     [
-        (random_lists().drop("rank"), {}, "has the columns user_id, item_id, and no rank"),
+        (random_lists().drop("rank"), {}, "has the columns user_id, item_id, but no rank"),
         (random_lists().with_columns(rank=pl.lit("first")), {}, "has the rank 'first' in row 1"),
         (random_lists(), {"k": 0}, "k is 0"),
         (random_lists(), {"split": LAST.head(1)}, "likes of 1 user"),

@@ -231,7 +231,7 @@ def test_values_that_no_event_may_have_are_dropped_and_missing_ones_stay():
 @pytest.mark.parametrize(
     ("columns", "told"),
     [
-        ({"rating": {"kind": "number"}}, "rating is a name that every log has"),
+        ({"rating": {"kind": "number"}}, "rating is a name that every log uses"),
         ({"price": {"kind": "money"}}, "number"),
         ({"price": {"kind": "event"}}, "columns of kind event have weights"),
         ({"price": {"kind": "number", "weights": {"a": 1}}}, "columns of kind event have weights"),

@@ -68,5 +68,5 @@ def test_a_single_row_that_exceeds_the_memory_is_an_error():
     def work(rows):
         raise torch.OutOfMemoryError
 
-    with pytest.raises(MemoryError, match=r"One prompt of 7 tokens, .*gradient_checkpointing.*prompt\.max_tokens"):
+    with pytest.raises(MemoryError, match=r"A single prompt of 7 tokens .*gradient_checkpointing.*prompt\.max_tokens"):
         list(TokenBudget(100).run(np.arange(3), np.array([7, 3, 2]), work))

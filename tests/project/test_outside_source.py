@@ -67,7 +67,7 @@ def test_similar_items_stand_near_on_the_shelf_and_are_measured_by_what_was_take
 def test_the_service_answers_with_it_and_refuses_other_sources(finished_run, catalog, tmp_path, monkeypatch):
     monkeypatch.chdir(finished_run.project)
     serving = {"service": {"journal": str(tmp_path / "journal.sqlite")}}
-    with pytest.raises(RunRefusedError, match=r"was made of the sources popularity, third_party\.shelf, but"):
+    with pytest.raises(RunRefusedError, match=r"was made with the sources popularity, third_party\.shelf, but"):
         ServedProject(finished_run.project, "test", serving).current_model()
     project = ServedProject(finished_run.project, "test", SETTINGS | serving)
     service = Service(project.settings(), project.current_model, Metrics())

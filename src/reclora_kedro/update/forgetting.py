@@ -53,7 +53,7 @@ def require_users(
         >>> require_users(["ann"], {"anna", "bob"})
         Traceback (most recent call last):
         ...
-        ValueError: forget.users[0] is an id that neither a stored version nor the service's journal has: correct it.
+        ValueError: forget.users[0] is an id that is neither in a stored version nor in the service's journal: correct it.
     """
     if not (names := [id_text(each) or "" for each in ids]):
         raise ValueError("forget.users is empty: give ids, such as `--params forget.users=[42]`.")
