@@ -53,7 +53,7 @@ def require_users(
         >>> require_users(["ann"], {"anna", "bob"})
         Traceback (most recent call last):
         ...
-        ValueError: forget.users[0] is an id that is neither in a stored version nor in the service's journal: correct it.
+        ValueError: forget.users[0] is an id that is in no stored version, and not in the service's journal: correct it.
     """
     if not (names := [id_text(each) or "" for each in ids]):
         raise ValueError("forget.users is empty: give ids, such as `--params forget.users=[42]`.")
@@ -62,7 +62,7 @@ def require_users(
             nearest = ", ".join(map(repr, get_close_matches(name, sorted(stored), cutoff=0)))
             show(f"{name!r} is none of the stored ids. The nearest: {nearest}.")
             raise ValueError(
-                f"forget.users[{place}] is an id that is neither in a stored version nor in the service's journal: "
+                f"forget.users[{place}] is an id that is in no stored version, and not in the service's journal: "
                 "correct it."
             )
 
