@@ -94,7 +94,7 @@ def test_a_user_is_forgotten(finished_run):
     journal = journal_with(project, user)
     save_file({"linear/weights": np.ones(2)}, project / "data/test/07_model_output/learned_weights.safetensors")
     files = {path: content for path, content in stored(project).items() if "champion.json" not in path.parts}
-    with pytest.raises(ValueError, match=r"forget.users\[0\] is an id that is neither in a stored version"):
+    with pytest.raises(ValueError, match=r"forget.users\[0\] is an id that is in no stored version"):
         forget(project, 77777)
     assert exit_code(type_command, project, *COMMAND, f"forget.users=[{user},77777]") == 1  # which erases nothing
     assert events_in(journal) == 1
@@ -109,7 +109,7 @@ def test_a_user_is_forgotten(finished_run):
     assert exit_code(type_command, project, *COMMAND, f"forget.users=[{user}]") == 0
     after, logged = catalog_of(project), (project / "kedro.log").read_text()
     assert logged.count("Pipeline execution completed") == 1
-    assert "forget.users[1] is an id that is neither in a stored version" in logged
+    assert "forget.users[1] is an id that is in no stored version" in logged
     assert "77777" not in logged
     assert not re.findall(rf"""[\[('"=]{user}[\]),'"].*""", logged)  # as in [4] or '4'; a 4 alone may be a count
     assert events_in(journal) == 0

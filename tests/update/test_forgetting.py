@@ -215,7 +215,7 @@ def test_vectors_by_other_projections_than_the_lens_reads_are_refused():
 def test_unknown_users_are_refused_and_no_log_of_the_refusal_names_anyone(ids, place, nearest):
     shown = []
     with pytest.raises(
-        ValueError, match=rf"^forget.users\[{place}\] is an id that is neither in a stored version"
+        ValueError, match=rf"^forget.users\[{place}\] is an id that is in no stored version"
     ) as refused:
         require_users(ids, {"ann", "bob", "42"}, show=shown.append)
     assert nearest in shown[0]
