@@ -214,9 +214,7 @@ def test_vectors_by_other_projections_than_the_lens_reads_are_refused():
 )
 def test_unknown_users_are_refused_and_no_log_of_the_refusal_names_anyone(ids, place, nearest):
     shown = []
-    with pytest.raises(
-        ValueError, match=rf"^forget.users\[{place}\] is an id that is in no stored version"
-    ) as refused:
+    with pytest.raises(ValueError, match=rf"^forget.users\[{place}\] is an id that is in no stored version") as refused:
         require_users(ids, {"ann", "bob", "42"}, show=shown.append)
     assert nearest in shown[0]
     assert not [name for name in ("ann", "bop", "bob", "42", "43") if name in str(refused.value)]
