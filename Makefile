@@ -40,8 +40,8 @@ test: $(READY)  ## the tests of the recommender and of its plug-in, in a process
 	wait $$waiting; waited=$$?; \
 	echo "Tests that wait:"; cat build/tests-that-wait.txt; exit $$((computed | waited))
 
-test-benchmarks: $(READY)  ## each benchmark, on data of seconds; the examples of README, on the real data
-	$(TESTS) -m benchmark tests/project/test_benchmarks.py tests/project/test_readme.py
+test-benchmarks: $(READY)  ## each benchmark, on data of seconds; the tutorials; the examples of README, on the real data
+	$(TESTS) -m benchmark tests/project
 
 test-extras: $(READY)  ## types and tests of the published methods, monitoring and tracking, a distribution of their own
 	$(BIN)/mypy src/reclora_extras

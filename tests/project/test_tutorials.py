@@ -10,7 +10,7 @@ import pytest
 from notebooks import served, shown_by
 from projects import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.benchmark]
 
 
 @pytest.fixture
