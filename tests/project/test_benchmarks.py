@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from forked import FORKED
-from projects import ROOT, copy_project, kedro_run
+from projects import ROOT, copy_project
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.history.log_builder import build_log
 from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
@@ -251,15 +251,6 @@ def test_linear_forms(benchmarks):
     ]
     assert [row["form"] for row in rows] == [*module.FORMS, *module.FORMS[:-1]]
     assert all(row["recall@10"] > 0.99 for row in rows if row["form"] == "blocks")  # one holds all items
-
-
-def test_texts(benchmarks, tmp_path):
-    kedro_run(benchmarks.project, pipeline_names=["ingestion", "history"], to_outputs=["log_without_embeddings"])
-    benchmarks.module("texts").main(["test"], tmp_path)
-    texts = {path.stem: path.read_text("utf-8").split("\n\n") for path in tmp_path.iterdir()}
-    assert texts.keys() == {"test", "manual", "packages"}
-    assert all(len(each) > 50 for each in texts.values())
-    assert any(": Yes\n" in text for text in texts["test"])
 
 
 def test_attacks(benchmarks):
