@@ -66,7 +66,7 @@ ATTRIBUTION = [
     },
 ]  # fmt: skip
 UNREAD = (
-    "reclora: without its prompts, AUC falls by 0.001 (-0.003 to 0.005), within users by 0.002 (-0.004 to 0.008): "
+    "reclora: with prompts exchanged, AUC falls by 0.001 (-0.003 to 0.005), within users by 0.002 (-0.004 to 0.008): "
     "no evidence that it uses prompts."
 )
 TITLES = [record | {"input": "title"} for record in ATTRIBUTION[:2]]
@@ -137,7 +137,7 @@ def test_a_model_that_does_not_read_its_prompts_is_named_in_red():
 
 def test_no_verdict_is_drawn_from_an_llm_that_does_not_read_titles():
     text = " ".join(printed(results_tables(METRICS, COMPARISONS, TITLES, {}), 200).split())
-    falls = "without its titles, AUC falls by"
+    falls = "with titles exchanged, AUC falls by"
     assert f"shared_lora: {falls} 0.210 (0.170 to 0.250), within users by 0.100 (0.050 to 0.150): it reads" in text
     assert f"reclora: {falls} 0.001 (-0.003 to 0.005), within users by 0.002 (-0.004 to 0.008): no evidence" in text
     assert re.search(r"│ reclora +│? ?the LLM with a trained adapter; may not read titles", text)
@@ -150,8 +150,8 @@ def test_no_verdict_is_drawn_from_an_llm_that_does_not_read_titles():
     assert "reclora<br><small>no evidence that it reads titles</small>" in page
     assert "shared_lora<br><small>titles" not in page
     assert "Every other model with a verdict has a significantly lower AUC." in page
-    assert '<p class="alarm">reclora: without its titles' in page
-    assert "<p>shared_lora: without its titles" in page
+    assert '<p class="alarm">reclora: with titles exchanged' in page
+    assert "<p>shared_lora: with titles exchanged" in page
 
 
 def test_a_run_that_permutes_nothing_reports_the_rest():

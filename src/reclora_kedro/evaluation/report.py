@@ -113,12 +113,12 @@ def unread_titles(attribution: Sequence[InputEffect]) -> list[str]:
 
 
 def describe_use(attribution: Sequence[InputEffect]) -> list[tuple[str, bool]]:
-    """Say of each LLM whether it reads titles and uses prompts, and what it loses without; True: it does.
+    """Say of each LLM whether it reads titles and uses prompts, and what exchanged ones cost; True: it does.
 
     Examples:
         >>> fall = {"fall": 0.034, "low": 0.002, "high": 0.069, "within": None, "within_low": None, "within_high": None}
         >>> describe_use([{"model": "reclora", "input": "title"} | fall])[0][0]
-        'reclora: without its titles, AUC falls by 0.034 (0.002 to 0.069), within users by – (–): it reads titles.'
+        'reclora: with titles exchanged, AUC falls by 0.034 (0.002 to 0.069), within users by – (–): it reads titles.'
     """
     texts = []
     for record in (each for each in attribution if each["input"] in USES):
@@ -126,7 +126,7 @@ def describe_use(attribution: Sequence[InputEffect]) -> list[tuple[str, bool]]:
         costs = f"{formats.metric(record['fall'])} ({formats.interval(record['low'], record['high'])})"
         within = f"{formats.metric(record['within'])} ({formats.interval(record['within_low'], record['within_high'])})"
         verdict = f"it {verb} {inputs}" if used else f"no evidence that it {verb} {inputs}"
-        falls = f"{record['model']}: without its {inputs}, AUC falls by {costs}, within users by {within}"
+        falls = f"{record['model']}: with {inputs} exchanged, AUC falls by {costs}, within users by {within}"
         texts.append((f"{falls}: {verdict}.", used))
     return texts
 
