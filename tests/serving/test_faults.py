@@ -5,7 +5,6 @@ import json
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from http.client import HTTPConnection, HTTPException
 from signal import SIGTERM
@@ -21,7 +20,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from forked import FORKED
-from live_service import BEGIN, EVENTS_PER_USER, ITEMS, USERS, block, ingestion, serve, service_config, small_model
+from live_service import BEGIN, EVENTS_PER_USER, ITEMS, USERS, serve, service_config, small_model
 from reclora_kedro.serving import routes
 from reclora_kedro.serving.app import create_app, create_server
 from reclora_kedro.serving.connections import RESERVE
@@ -55,22 +54,13 @@ def process_of(journal, current_model, **changes):
         process.join()
 
 
-def rated(number):
-    return {"rating": 4}
-
-
-def clicked(number):
-    """Every second item is an impression without a click."""
-    return {"clicked": number % 2 == 1}
-
-
-def send_events(port, client, acknowledged, answer=rated):
+def send_events(port, client, acknowledged):
     """Send one event after another, each twice, until the service is gone: at first the one not acknowledged before."""
     connection = HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         while True:
             number = len(acknowledged[client])
-            event = {"user": client, "item": number % ITEMS, "time": BEGIN + 10_000 + number} | answer(number)
+            event = {"user": client, "item": number % ITEMS, "rating": 4, "time": BEGIN + 10_000 + number}
             body = {"events": [event | {"event_id": f"{client}.{number}"}] * 2}
             connection.request("POST", "/events", json.dumps(body), {"content-type": "application/json"})
             answer = connection.getresponse()
@@ -98,26 +88,6 @@ def send_items(port, client, acknowledged):
             acknowledged[client].append(number)
     except (OSError, HTTPException):
         connection.close()
-
-
-@pytest.mark.slow
-def test_acknowledged_impressions_survive_kills_of_the_service_by_their_content(tmp_path, current_model):
-    columns = block("ingestion")["interactions"] | {"rating": None, "clicked": "clicked"}
-    of_clicks = replace(current_model, ingestion=ingestion(interactions=columns))
-    service = Service(service_config(tmp_path), lambda: of_clicks, Metrics())
-    acknowledged = [list[int]() for _ in range(CLIENTS)]
-    for kill in range(KILLS):
-        with process_of(tmp_path, of_clicks) as (process, port), ThreadPoolExecutor(CLIENTS) as pool:
-            sending = [pool.submit(send_events, port, client, acknowledged, clicked) for client in range(CLIENTS)]
-            while sum(map(len, acknowledged)) < EVENTS * (kill + 1):
-                sleep(0.001)
-            process.kill()
-            assert [sent.result() for sent in sending] == [None] * CLIENTS
-    stored = {event.event_id: (event.item_id, event.rating) for event in service.journal.content().events}
-    service.close()
-    for user, numbers in enumerate(acknowledged):
-        sent = {f"{user}.{number}": (str(number % ITEMS), 1.0 if number % 2 else None) for number in numbers}
-        assert {event: stored[event] for event in sent} == sent
 
 
 @pytest.mark.slow
