@@ -22,11 +22,11 @@ def sent_rating(config: IngestionConfig, rating: float | None, clicked: bool | N
     """
     columns, low, high = config.interactions, config.rating_min, config.rating_max
     if columns.rating:
-        is_number = isinstance(rating, int | float | np.number) and not isinstance(rating, bool)
-        if not is_number or clicked is not None or not low <= rating <= high:  # type: ignore[operator]
-            expected = f"it must be from {low:g} to {high:g}, and not clicked"
-            raise Fault(f"{event}rating", ("is ", Value(rating)), expected)
-        return rating
+        is_rated_alone = clicked is None and not isinstance(rating, bool)
+        if is_rated_alone and isinstance(rating, int | float | np.number) and low <= rating <= high:
+            return rating
+        expected = f"it must be from {low:g} to {high:g}, and not clicked"
+        raise Fault(f"{event}rating", ("is ", Value(rating)), expected)
     if rating is not None or (clicked is None) == columns.has_impressions:
         of_impressions = "clicked, true or false, and no rating"
         expected = f"it must have {of_impressions if columns.has_impressions else 'neither rating nor clicked'}"
@@ -66,10 +66,7 @@ def sent_columns(
     exact = declared.with_columns(rating=pl.Series(rating, dtype=pl.Float64))
     stored, is_liked = exact["rating"].to_numpy().astype(np.float32), pl.lit(True)
     if config is not None:
-        exact, is_liked = (
-            config.interactions.events.complete(exact),
-            liked(config)[0],
-        )  # of values as ingestion has them
+        exact, is_liked = config.interactions.events.complete(exact), liked(config)[0]  # as ingestion has them
     label = exact.select(is_liked.cast(pl.Int8)).to_series().to_numpy()
     columns = {"rating": stored, "rating_level": levels_as_before(stored, ratings)}
     return schema, columns | {"label": np.broadcast_to(label, stored.shape)} | schema.encoded(declared)
