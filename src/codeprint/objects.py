@@ -19,6 +19,8 @@ from codeprint.forms import form
 from codeprint.modules import is_own, package_of, source_file
 from codeprint.statements import Statement, inner_function
 
+MADE_ANEW = ("pydantic_core", "pydantic._internal._namespace_utils")
+"""What pydantic makes in each process of classes and annotations, and all names of the module that these are in."""
 CALLED_BEFORE = ("dispatch_cache", "cache_token")  # where `functools.singledispatch` notes types of arguments
 
 Start = tuple[str, str | Statement]
@@ -77,7 +79,7 @@ class Description:
             owner = value.__self__
             bound = None if isinstance(owner, ModuleType) else self.describe(owner)
             return ["builtin", str(value.__module__), value.__qualname__, bound]
-        if kind.__module__.startswith("pydantic_core"):  # made of classes and annotations, in each process anew
+        if kind.__module__.startswith(MADE_ANEW):
             return self._named(kind.__module__, kind.__qualname__)
         return self._reduced(value)
 

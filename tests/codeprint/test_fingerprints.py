@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import importlib
 import os
 import re
 import shutil
@@ -512,6 +513,21 @@ print(fingerprint([validate_call(checked)]))
         subprocess.run(command, capture_output=True, check=True, env={"PYTHONHASHSEED": seed}).stdout for seed in "12"
     }
     assert len(outputs) == 1
+
+
+def test_of_a_validated_function_the_rest_of_its_module_does_not_count(write):
+    module = (
+        "from pydantic import validate_call\n@validate_call\ndef checked(x: int):\n    return scale(x)\n"
+        "def scale(x):\n    return {}\ndef other(x):\n    return {}\n"
+    )
+
+    def digest_after(*bodies):
+        write({"toy/checks.py": module.format(*bodies)})
+        sys.modules.pop("toy.checks", None)
+        return digest(importlib.import_module("toy.checks").checked)
+
+    before = digest_after("x", "x")
+    assert digest_after("x", "-x") == before != digest_after("-x", "x")
 
 
 def test_without_a_cache_code_is_read_each_time(write, tmp_path, monkeypatch):

@@ -273,6 +273,44 @@ def test_an_audit_names_what_nodes_open_and_their_recipes_lack(tmp_path, runner)
     assert ran(commanded, folder, "audit --json") == [{}]
 
 
+THREADS = """
+from pathlib import Path
+from threading import Barrier
+
+from kedro.pipeline import Node, Pipeline
+
+begun, opened = Barrier(2, timeout=60), Barrier(2, timeout=60)
+
+
+def reading(name):
+    def read(orders):
+        begun.wait()
+        Path(f"data/{name}.txt").read_text()
+        opened.wait()
+        return orders
+
+    return read
+
+
+def register_pipelines():
+    nodes = [
+        Node(reading(each), "orders", each, name=each) for each in ("left", "right")
+    ]
+    return {"__default__": Pipeline(nodes)}
+"""
+
+
+def test_an_audit_tells_threads_apart(tmp_path):
+    folder = make_project(tmp_path)
+    for name in ("left", "right"):
+        (folder / f"data/{name}.txt").write_text("")
+    (folder / "src/shop/pipeline_registry.py").write_text(THREADS)
+    edit(folder, "src/shop/settings.py", "ProvenanceHooks()", "ProvenanceHooks(audit=True)")
+    assert sorted(ran(by_kedro, folder, runner="ThreadRunner")) == ["left", "right"]
+    noted = {name: [str(folder / f"data/{name}.txt")] for name in ("left", "right")}
+    assert ran(commanded, folder, "audit --json") == [noted]
+
+
 RUN = """
 import sys
 from pathlib import Path
