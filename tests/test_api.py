@@ -65,8 +65,15 @@ def test_a_recommender_shows_itself_in_six_lines(recommender):
 def test_tab_offers_what_scripts_call(recommender):
     public = {name for name in dir(recommender) if not name.startswith("_")}
     assert public >= {"fit", "recommend", "similar_items", "evaluate", "save", "load"}
-    assert not public & {"from_choice", "list_maker", "as_measured", "knn", "moments"}
-    assert {"sources", "method", "encoders", "seed"} <= {*signature(Recommender.fit).parameters}
+    assert not public & {"from_choice", "list_maker", "as_measured", "knn", "moments", "ingestion", "later_events"}
+
+
+def test_keywords_of_fit_complete_and_the_guide_names_them_all():
+    typed = {*signature(Recommender.fit).parameters} - {"interactions", "items", "columns", "settings"}
+    assert {"sources", "method", "encoders", "repeat", "exclude_items", "label_threshold", "seed"} <= typed
+    table = (ROOT / "docs/guides/python.md").read_text("utf-8").partition("| keyword | |")[2].partition("\n\n")[0]
+    rows = [line.split("|")[1] for line in table.splitlines()[2:]]
+    assert typed <= {name for row in rows for name in re.findall("`([a-z_]+)`", row)}
 
 
 def test_visitors_get_the_lists_of_users_with_their_events():

@@ -130,7 +130,7 @@ PYTHON = {
     "a text as seed": (lambda: fit(seed="x"), "seed is 'x': input should be a valid integer"),
     "no recommended item": (lambda: fit(top_n=0), "top_n is 0: input should be greater than or equal to 1."),
     "a longer list than is kept": (lambda: fit(top_n=1000), "shortlist keeps 20 candidates of each user: `top_n` rec"),
-    "no answer about repeats": (lambda: fit(repeat=None), "repeat is None: input should be a valid boolean."),
+    "no answer about repeats": (lambda: fit(repeat="x"), "repeat is 'x': input should be a valid boolean"),
     "a number as split": (lambda: fit(split=3), "split is 3: input should be a valid dictionary"),
     "a split of more than all": (
         lambda: fit(split={"train": 0.9, "validation": 0.2}),

@@ -57,6 +57,20 @@ SESSION_CLASS = ResumingSession
 HOOKS = {hooks}
 """
 
+EXAMPLES = {
+    "plan": "plan --pipelines training",
+    "viz": "viz --pipelines training",
+    "why": "why train_model",
+    "show": "show model",
+    "trace": "trace model --down",
+    "diff": "diff 2026-01-30T09.30.00.000Z 2026-01-31T09.30.00.000Z",
+    "gc": "gc --keep 7 --yes",
+    "erase": "erase raw_orders --yes",
+    "audit": "audit",
+    "force": "force train_model",
+    "rerun": "rerun 2026-01-31T09.30.00.000Z",
+}
+
 
 @click.group(name="provenance")
 def commands() -> None:
@@ -74,7 +88,7 @@ def command(name: str, *arguments: Callable[[Any], Any]) -> Callable[[Callable[.
     def register(function: Callable[..., None]) -> click.Command:
         for argument in reversed([*arguments, env_option, json_option]):
             function = argument(function)
-        return provenance.command(name)(function)
+        return provenance.command(name, epilog=f"Example: kedro provenance {EXAMPLES[name]}")(function)
 
     return register
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 import polars as pl
@@ -170,7 +170,7 @@ class Recommender(FittedRecommender):
         return f"<table><caption>{head}</caption>{cells}</table>"
 
     def __dir__(self) -> list[str]:  # what scripts call, without what nodes and the service call besides
-        return [*vars(Recommender), "choice", "config", "log"]
+        return [*vars(Recommender).keys() - {"ingestion", "later_events"}, "choice", "config", "log"]
 
     @classmethod
     @words_of(words_of_scripts)
@@ -183,6 +183,15 @@ class Recommender(FittedRecommender):
         sources: Sequence[str] | None = None,
         method: str | None = None,
         encoders: Sequence[str] | None = None,
+        repeat: bool | None = None,
+        exclude_items: Sequence[Any] | None = None,
+        diversity: float | None = None,
+        protocol: Literal["live", "published"] | None = None,
+        rating_min: float | None = None,
+        rating_max: float | None = None,
+        label_threshold: float | None = None,
+        timestamp_format: str | None = None,
+        min_history: int | None = None,
         seed: int | None = None,
         **settings: Any,
     ) -> Self:
@@ -199,17 +208,29 @@ class Recommender(FittedRecommender):
             sources: item models that find items, such as ``["popularity"]``. Here and below, None as in conf/base.
             method: what makes the lists: a source, "fusion" or "ranker"; "validation" chooses.
             encoders: what makes vectors of the items' texts, such as ``["tfidf"]``.
+            repeat: whether items that a user took may be recommended again.
+            exclude_items: ids of items that are never recommended, or patterns such as ``"POST*"``.
+            diversity: how strongly lists are re-ranked for different texts, from 0 to less than 1.
+            protocol: "live": models know the time of each like and what others did before it; "published": they know
+                the training events and the user's history alone.
+            rating_min, rating_max: ends of the scale of ratings; rows beyond them are dropped.
+            label_threshold: lowest rating that is a like.
+            timestamp_format: such as "unix_milliseconds" or "%d.%m.%Y".
+            min_history: number of earlier events that a like needs to choose and to test methods.
             seed: that of all draws.
             settings: other parameters of the steps ingestion, history, recommendation and candidates of
-                docs/reference/parameters.md, by their names, such as ``repeat=True``; where several have one name, by
-                the block, such as ``linear={"text_weights": [0.8]}``.
+                docs/reference/parameters.md, by their names, such as ``k_core=5``; where several have one name, by the
+                block, such as ``linear={"text_weights": [0.8]}``.
 
         Raises:
             ValueError: a table or a setting is unfit; the message says what was found, what was expected, and what to
                 do.
             TypeError: there is no such setting.
         """
-        named = {"sources": sources, "method": method, "encoders": encoders}
+        named: dict[str, Any] = {"sources": sources, "method": method, "encoders": encoders, "repeat": repeat}
+        named |= {"exclude_items": exclude_items, "diversity": diversity, "protocol": protocol}
+        named |= {"rating_min": rating_min, "rating_max": rating_max, "label_threshold": label_threshold}
+        named |= {"timestamp_format": timestamp_format, "min_history": min_history}
         given = {name: value for name, value in named.items() if value is not None} | settings
         blocks = settings_of_base(seed, given.get("sources", ()))
         log = read_log(interactions, items, columns or {}, blocks, given)

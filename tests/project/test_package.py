@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from hatchling.builders.wheel import WheelBuilder
 
+from kedro_provenance.commands import EXAMPLES as PROVENANCE_EXAMPLES
 from named import names_with
 from projects import ROOT
 from reclora_kedro import pipeline_registry
@@ -54,7 +55,12 @@ def test_an_installed_package_runs_in_an_empty_folder(tmp_path, monkeypatch, cap
 
 def test_reclora_is_a_group_of_commands_each_with_an_example(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for words in (["--help"], *([name, "--help"] for name in EXAMPLES)):
+    of_provenance = {name: f"kedro provenance {example}" for name, example in PROVENANCE_EXAMPLES.items()}
+    for words in (
+        ["--help"],
+        *([name, "--help"] for name in EXAMPLES),
+        *(["provenance", name, "-h"] for name in of_provenance),
+    ):
         monkeypatch.setattr(sys, "argv", ["reclora", *words])
         with pytest.raises(SystemExit, match="0"):
             main()
@@ -62,7 +68,7 @@ def test_reclora_is_a_group_of_commands_each_with_an_example(tmp_path, monkeypat
         if words == ["--help"]:
             assert all(f" {name} " in said for name in (*EXAMPLES, "provenance", "registry"))
         else:
-            assert f"Example: {EXAMPLES[words[0]]}" in said
+            assert f"Example: {(EXAMPLES | of_provenance)[words[-2]]}" in said
 
 
 def test_options_of_commands_are_parameters_of_their_runs(monkeypatch):

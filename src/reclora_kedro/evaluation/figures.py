@@ -244,7 +244,12 @@ def save_pictures(reports: str | PathLike[str], folder: str | PathLike[str], wid
     Path(folder).mkdir(parents=True, exist_ok=True)
     pictures = [Path(folder, name).with_suffix(".png") for name in newest]
     figures = [plotly.io.read_json(file).update_layout(paper_bgcolor="white") for file in newest.values()]
+    for picture in pictures:
+        picture.unlink(missing_ok=True)
     plotly.io.write_images(figures, pictures, width=width, scale=2)
+    for figure, picture in zip(figures, pictures, strict=True):
+        if not picture.exists():  # since write_images drops a figure that it could not draw, without an error
+            plotly.io.write_image(figure, picture, width=width, scale=2)
     return pictures
 
 
