@@ -1,4 +1,4 @@
-"""Monitoring, on request or with each update: what drifts since the current lens was trained."""
+"""Measure what has drifted since the current lens was trained; on request, or with each update."""
 
 from kedro.pipeline import Pipeline
 

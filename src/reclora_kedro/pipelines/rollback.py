@@ -1,4 +1,4 @@
-"""Make the previous model the present one again; on request."""
+"""Return to the previous model; on request."""
 
 from kedro.pipeline import Pipeline
 

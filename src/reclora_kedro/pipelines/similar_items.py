@@ -1,4 +1,4 @@
-"""Find the items similar to each item, and measure how well they foretell the next one; on request."""
+"""Find the items similar to each item, and measure how well they predict the next one; on request."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def measure_similar_items(
 
 
 def show_similar_items(metrics: Sequence[RankingRow], candidate_choice: StoredChoice) -> None:
-    """Print how well each method's similar items foretell the next item."""
+    """Print how well each method's similar items predict the next item."""
     chosen = stored_choice(candidate_choice).without_lens
     heading = "How well similar items foretell what is taken next: share of {rows:,} test likes among the first {k}"
     show(methods_table(metrics, chosen.name, labels(chosen.sources), heading))

@@ -1,3 +1,3 @@
-"""Measure which method ranks best in each of several windows of time, fitted anew before each; on request."""
+"""Measure which method ranks best in several windows of time, fitted again before each; on request."""
 
 from reclora_kedro.pipelines.backtest.pipeline import create_pipeline

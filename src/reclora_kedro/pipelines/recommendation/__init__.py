@@ -1,4 +1,4 @@
-"""Recommend the best items to each user, in the way that validation likes choose."""
+"""Recommend the best items to each user, by the method that validation likes choose."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
