@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from kedro_provenance.errors import Fault, Faults, NameRefusedError
 from kedro_provenance.failures import refuse_faults
-from kedro_provenance.kedro_internals import TypesOfParameters
+from kedro_provenance.kedro_internals import HAS_TYPES, TypesOfParameters
 from kedro_provenance.parameters import parameter_paths, soft_merge, structure_faults, value_faults
 from kedro_provenance.project import base_parameters, use_parameters
 from kedro_provenance.run import configuration
@@ -72,7 +72,7 @@ def types_of_blocks(parameters: Mapping[str, Any], block_types: Sequence[BlockTy
     use_parameters(parameters)
     made = dict(pipelines)
     read = set().union(*(pipeline.inputs() for pipeline in made.values()))
-    types = TypesOfParameters(made).extract_types_from_pipelines()
+    types = TypesOfParameters(made).extract_types_from_pipelines() if HAS_TYPES else {}
     for types_of in block_types:
         types |= types_of(parameters, read)
     return types

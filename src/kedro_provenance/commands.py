@@ -26,7 +26,7 @@ from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.erasure import described, erase, find_results
 from kedro_provenance.failures import RunRefusedError
 from kedro_provenance.files.atomic import atomic_file
-from kedro_provenance.kedro_internals import catalog_of
+from kedro_provenance.kedro_internals import catalog_of, request_pipelines
 from kedro_provenance.lineage import LINEAGE, prune
 from kedro_provenance.lock import lock_data
 from kedro_provenance.plan import Step, differences, plan
@@ -111,7 +111,7 @@ def opened(env: str | None, names: Sequence[str] = ()) -> Iterator[Run]:
     project = project_around()
     bootstrap_project(project)
     logging.getLogger("kedro").setLevel(logging.WARNING)
-    pipelines.set_requested([*names] or None)
+    request_pipelines(names or None)
     with chdir(project):
         context = KedroSession.create(project, env=env).load_context()
         chosen = sum((pipelines[name] for name in names or ["__default__"]), start=Pipeline([]))

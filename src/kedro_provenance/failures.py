@@ -17,6 +17,7 @@ from kedro_provenance.aliases import is_alias
 from kedro_provenance.datasets import configuration, is_versioned, local_path, location
 from kedro_provenance.errors import MismatchError, NameRefusedError
 from kedro_provenance.files.atomic import is_full_disk
+from kedro_provenance.kedro_internals import request_pipelines
 from kedro_provenance.project import project_packages
 from kedro_provenance.run import Run
 
@@ -112,7 +113,7 @@ def next_steps(error: Exception, run: Run) -> Iterator[str]:
 
 def how_to_make(names: Iterable[str], when: str, env: str | None) -> Iterator[str]:
     """Yield the command that makes catalog entries ("first" or "again"); a name may lack the entry's namespace."""
-    pipelines.set_requested(None)  # all of them, to see which ones make the entries
+    request_pipelines(None)  # all of them, to see which ones make the entries
     try:
         every = sorted(pipelines.items(), key=lambda each: -len(each[1].nodes))  # the smallest that makes one is named
     except NameRefusedError as error:  # of a step that the run has nothing to do with

@@ -102,7 +102,8 @@ class ProvenanceHooks:
             self._end_run()
         self._thread = threading.current_thread()
         context = self._session.context
-        self._run = Run(context, run_params, pipeline, catalog, self.checks, self.aliases)
+        older = {"run_id": run_params.get("session_id"), "pipeline_names": None}  # Kedro 1.0 to 1.2 lacks both
+        self._run = Run(context, older | run_params, pipeline, catalog, self.checks, self.aliases)
         # Kedro's own sessions, such as those of Airflow's tasks, stay where the process began.
         self._run.held.enter_context(chdir(self._run.project))
         try:

@@ -1,10 +1,11 @@
-"""The private names of Kedro 1.7 that the plug-in needs, each with the reason why no public one serves.
+"""The private names of Kedro 1.0 to 1.7 that the plug-in needs, each with the reason why no public one serves.
 
 An update of Kedro that changes one of them breaks this file and no other.
 """
 
 import inspect
 from collections import Counter
+from collections.abc import Collection
 from functools import partial, update_wrapper
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -21,11 +22,16 @@ from kedro.io.core import VersionNotFoundError, is_parameter, parse_dataset_defi
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import AbstractRunner, SequentialRunner
 from kedro.runner.task import Task
-from kedro.validation import ParameterValidator, TypeExtractor
 
 from kedro_provenance.datasets import at_local_path
 from kedro_provenance.files.storage import is_remote, storage_options
 from kedro_provenance.remote_versions import RemoteVersions
+
+try:
+    from kedro.validation import ParameterValidator, TypeExtractor
+except ImportError:  # before Kedro 1.3, which gives no parameter a type
+    ParameterValidator = TypeExtractor = object  # type: ignore[misc, assignment]
+HAS_TYPES = TypeExtractor is not object
 
 
 class CatalogOfCopies(DataCatalog):
@@ -122,7 +128,13 @@ def names_in_dicts(node: Node) -> list[dict[str, str]]:
 
 def requested_names() -> list[str] | None:
     """Return the names given to ``pipelines.set_requested``, which Kedro keeps in a private attribute."""
-    return pipelines._requested_pipelines
+    return getattr(pipelines, "_requested_pipelines", None)
+
+
+def request_pipelines(names: Collection[str] | None) -> None:
+    """Have Kedro make these pipelines, or all of them; earlier versions than 1.5 always make all."""
+    if hasattr(pipelines, "set_requested"):
+        pipelines.set_requested(None if names is None else [*names])
 
 
 def is_async(runner: AbstractRunner | None) -> bool:

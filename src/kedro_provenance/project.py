@@ -19,7 +19,7 @@ from kedro.utils import find_kedro_project
 from codeprint import Fingerprint, fingerprint
 from codeprint.modules import is_own
 from kedro_provenance.files.digests import digest
-from kedro_provenance.kedro_internals import requested_names
+from kedro_provenance.kedro_internals import request_pipelines, requested_names
 
 CHANGEABLE = {"inputs", "outputs", "data", "catalog", "context", "conf_catalog", "feed_dict", "parameters", "pipeline"}
 """Arguments of hooks whose values a hook may change."""
@@ -54,11 +54,11 @@ def code_of(value: Any, values: Collection[str] = ()) -> Fingerprint:
 def all_pipelines() -> dict[str, Pipeline]:
     """Return all pipelines of the project by name, of whichever a command requests."""
     requested = requested_names()
-    pipelines.set_requested(None)
+    request_pipelines(None)
     try:
         return dict(pipelines)
     finally:
-        pipelines.set_requested(requested)
+        request_pipelines(requested)
 
 
 def code_around(catalog: Any) -> Fingerprint:
@@ -103,7 +103,7 @@ def use_parameters(parameters: Mapping[str, Any]) -> None:
     _by_package[project.PACKAGE_NAME] = parameters
     requested = requested_names()
     pipelines.configure(f"{project.PACKAGE_NAME}.pipeline_registry")
-    pipelines.set_requested(requested)
+    request_pipelines(requested)
 
 
 def parameters_in_use() -> Mapping[str, Any] | None:

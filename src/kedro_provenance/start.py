@@ -19,7 +19,7 @@ from rich.text import Text
 
 from kedro_provenance.aliases import entry_of
 from kedro_provenance.catalog import AtomicCatalog
-from kedro_provenance.datasets import cannot_tell, is_versioned, loaded_version, local_path, location, remote_versions
+from kedro_provenance.datasets import cannot_tell, is_versioned, loaded_folder, loaded_version, local_path, location
 from kedro_provenance.failures import RunRefusedError, command, how_to_make, refuse_faults
 from kedro_provenance.files.package_files import absent_package
 from kedro_provenance.files.storage import ADDRESSES, StorageError, is_remote, require_bucket, storage_options
@@ -247,18 +247,17 @@ def require_inputs(run: Run) -> None:
 
 def absence(dataset: Any) -> str | None:
     """Return a sentence on the missing file or version of a dataset, and its place; None if none is missing."""
-    path, remote = location(dataset), remote_versions(dataset)
+    path = location(dataset)
     if not isinstance(dataset, AbstractVersionedDataset) or has_magic(path):
         return None
     try:
         version = dataset.resolve_load_version()
     except VersionNotFoundError:
         return f"no version in {path}"
-    if version is not None:
-        exists = remote.has(version) if remote else version in dataset.list_versions(full_path=False)
-        return None if exists else f"no version {version} in {path}"
-    if dataset.exists() or (cannot_tell(dataset) and Path(path).exists()):
+    if dataset.exists() or (cannot_tell(dataset) and (loaded_folder(dataset, version) or Path(path)).exists()):
         return None
+    if version is not None:
+        return f"no version {version} in {path}"
     neighbours = ", ".join(sorted(file.name for file in Path(path).parent.glob("[!.]*"))[:10])
     missing = f"no file {path}; it is raw data, and its catalog file in conf/ says where to get and put it"
     return f"{missing}. Beside it: {neighbours}" if neighbours else missing
