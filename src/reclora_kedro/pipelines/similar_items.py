@@ -66,7 +66,7 @@ def measure_similar_items(
 def show_similar_items(metrics: Sequence[RankingRow], candidate_choice: StoredChoice) -> None:
     """Print how well each method's similar items predict the next item."""
     chosen = stored_choice(candidate_choice).without_lens
-    heading = "How well similar items foretell what is taken next: share of {rows:,} test likes among the first {k}"
+    heading = "How well similar items predict the next item: share of {rows:,} test likes among the first {k}"
     show(methods_table(metrics, chosen.name, labels(chosen.sources), heading))
 
 

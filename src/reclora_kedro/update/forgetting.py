@@ -60,7 +60,7 @@ def require_users(
     for place, name in enumerate(names):
         if name not in stored and name not in before:
             nearest = ", ".join(map(repr, get_close_matches(name, sorted(stored), cutoff=0)))
-            show(f"{name!r} is none of the stored ids. The nearest: {nearest}.")
+            show(f"{name!r} is not among the stored ids. The nearest: {nearest}.")
             raise ValueError(
                 f"forget.users[{place}] is an id that is in no stored version, and not in the service's journal: "
                 "correct it."
