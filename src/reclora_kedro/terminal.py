@@ -8,23 +8,34 @@ from rich.table import Table
 
 Columns = Mapping[str, tuple[Any, ...]]  # by heading: the formatter of a cell, and the fields of a record that it takes
 
+EXPLANATION = "what it is"  # a column that gives way on narrow terminals, so that names stay whole
+LEAST_ROOM = 14  # characters below which it is left out
+
 
 def text_table(title: str, records: Iterable[Mapping[str, Any]], texts: Columns, numbers: Columns) -> Table:
-    """Tabulate records for a terminal of at least 80 columns; text columns fold, number columns do not.
+    """Tabulate records; text columns fold, number columns do not, and a narrow terminal leaves explanations out.
 
     Examples:
         >>> table = text_table("Users", [{"name": "Ann", "age": 7}], {"who": (str, "name")}, {"age": (str, "age")})
         >>> [column.header for column in table.columns], table.row_count
         (['who', 'age'], 1)
     """
+    columns, explained = {**texts, **numbers}, EXPLANATION in texts
+    rows = [
+        [render(*(record[field] for field in fields)) for render, *fields in columns.values()] for record in records
+    ]
+    if explained:
+        place = [*columns].index(EXPLANATION)
+        widths = [max(map(len, "\n".join(cells).split("\n"))) for cells in zip(columns, *rows, strict=True)]
+        if Console().width - sum(widths) + widths[place] - 3 * len(columns) - 1 < LEAST_ROOM:
+            del columns[EXPLANATION]
+            rows = [[*row[:place], *row[place + 1 :]] for row in rows]
     table = Table(title=title)
-    for heading in texts:
-        table.add_column(heading, overflow="fold")
-    for heading in numbers:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for record in records:
-        columns = (*texts.values(), *numbers.values())
-        table.add_row(*(render(*(record[field] for field in fields)) for render, *fields in columns))
+    for heading in columns:
+        keeps = heading in numbers or (explained and heading != EXPLANATION)
+        table.add_column(heading, justify="left" if heading in texts else "right", overflow="fold", no_wrap=keeps)
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

@@ -199,6 +199,17 @@ def test_the_report_opens_with_a_list_and_what_finds_items():
         assert text in first_screen
 
 
+@pytest.mark.parametrize(("width", "explains"), [(60, False), (80, True)])
+def test_on_narrow_terminals_explanations_give_way_not_names(monkeypatch, width, explains):
+    monkeypatch.setenv("COLUMNS", str(width))
+    metrics = [
+        record | {"model": name} for record, name in zip(METRICS, ("statistics_probe", "lens_probe"), strict=False)
+    ]
+    text = printed(models_table(metrics, {}), width)
+    assert "│ statistics_probe │" in text
+    assert ("what it is" in text) == explains
+
+
 def test_a_missing_gauc_is_a_dash():
     missing = {"gauc": None, "gauc_low": None, "gauc_high": None, "gauc_users": 19}
     metrics = [record | missing for record in METRICS]
