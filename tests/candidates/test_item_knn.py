@@ -183,3 +183,16 @@ def test_cosines_of_texts_have_the_same_bits_whatever_items_are_asked_for_togeth
     for item, expected in enumerate(together):
         [own] = one_by_one.rows(np.array([item]))
         assert all(np.array_equal(*pair) for pair in zip(own, expected, strict=True))
+
+
+def test_a_block_of_items_is_compared_once_and_the_same_where_few_of_it_are_kept(monkeypatch):
+    vectors = np.random.default_rng(0).normal(size=(21, 6))
+    whole = NearestByTexts(vectors)
+    first = whole.rows(np.array([17, 3]))
+    assert {*whole._near} == {*range(8), *range(16, 21)}
+    monkeypatch.setattr(module, "PAIRS_KEPT", 0)
+    few = NearestByTexts(vectors)
+    for (others, weights), (same, alike) in zip(first, few.rows(np.array([17, 3])), strict=True):
+        np.testing.assert_array_equal(others, same)
+        np.testing.assert_array_equal(weights, alike)
+    assert {*few._near} == {3, 17}

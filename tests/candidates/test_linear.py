@@ -7,18 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
-from threadpoolctl import threadpool_limits
 
 from circle_log import circle_log
 from random_logs import interaction_tables, log_of
 from reclora_kedro.candidates import linear, sparse_ease
 from reclora_kedro.candidates import transitions as module
-from reclora_kedro.candidates.ease import item_weights
+from reclora_kedro.candidates.ease import WordWeights, item_weights
 from reclora_kedro.candidates.item_model import Training, choose_settings
 from reclora_kedro.candidates.linear import Linear, LinearConfig, LinearSettings
 from reclora_kedro.candidates.sparse_ease import sparse_item_weights
 from reclora_kedro.candidates.transitions import Follows, follows, greatest, transitions
-from reclora_kedro.distributed.engine import LOCAL, map_shards
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.sequences import Sequences
 from reclora_kedro.history.taken_items import draw_positives
@@ -60,7 +58,7 @@ def ease_by_lagrange(taken, regularization, prior=None):
 def test_ease_is_the_regression_near_a_prior_whose_diagonal_is_held_at_zero(seed, regularization, strength):
     random = np.random.default_rng(seed)
     taken, prior = (random.random((40, 12)) < 0.3).astype(float), strength * random.normal(size=(12, 12))
-    taken[:, 3] = 0
+    taken[:, [0, 3]] = 0  # nobody took these
     np.fill_diagonal(prior, 0)
     weights = item_weights(csr_array(taken), regularization, prior if strength else None)
     np.testing.assert_allclose(weights, ease_by_lagrange(taken, regularization, prior), atol=1e-5)
@@ -75,6 +73,19 @@ def test_weights_of_more_rows_than_are_mirrored_at_once_are_the_same(monkeypatch
     whole = item_weights(taken, 2.0, prior)
     monkeypatch.setattr("reclora_kedro.candidates.ease.ROWS_AT_ONCE", 3)
     np.testing.assert_allclose(item_weights(taken, 2.0, prior), whole, atol=1e-6)
+
+
+@given(st.integers(0, 99), st.integers(1, 15), st.sampled_from([0.05, 0.3, 1.0]))
+def test_weights_of_words_as_a_product_are_the_same(seed, words, share):
+    random = np.random.default_rng(seed)
+    texts = csr_array((random.random((words, 12)) * (random.random((words, 12)) < share)).astype(np.float32))
+    learned, whole = WordWeights.learned(texts, 10.0), item_weights(texts, 10.0)
+    assert isinstance(learned, np.ndarray) == (np.count_nonzero(np.diff(texts.indptr) > 1) > 12)
+    taken = csr_array((random.random((40, 12)) < 0.3).astype(np.float32))
+    prior = np.float32(0.7) * whole
+    np.testing.assert_allclose(
+        item_weights(taken, 5.0, learned * np.float32(0.7)), item_weights(taken, 5.0, prior), atol=1e-5
+    )
 
 
 def scores_by_hand(log, of, limit, user, end):
@@ -243,22 +254,6 @@ def test_learned_weights_are_taken_for_the_same_events_texts_and_settings_alone(
         assert learns.pop(), changed_settings
     Linear.fit(Training(log, log.training_events(), learned=kept), of)  # fewer events
     assert learns.pop()
-
-
-@pytest.mark.parametrize("text_weight", [0.0, 0.8])
-def test_workers_share_the_closed_form(text_weight, workers_here, monkeypatch):
-    monkeypatch.setattr(linear, "MOST_TAKEN", 0)
-    monkeypatch.setattr("reclora_kedro.candidates.ease.ROWS_AT_ONCE", 7)
-    engine, steps = workers_here(7).model_copy(update={"workers": 2}), []
-    monkeypatch.setattr(linear, "map_shards", lambda *shared: steps.append(shared[-1]) or map_shards(*shared))
-    of, trainings = (
-        LinearSettings(text_weight=text_weight),
-        [Training.from_log(circle_log(), engine=each) for each in (LOCAL, engine)],
-    )
-    with threadpool_limits(1):
-        alone, shared = (Linear.fit(training, of).terms[0][1].weights for training in trainings)
-    assert len(steps) == 1
-    np.testing.assert_allclose(shared, alone, atol=1e-6)
 
 
 def test_blocks_of_few_scores_and_events_choose_and_give_the_same(monkeypatch):

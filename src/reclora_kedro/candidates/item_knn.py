@@ -28,7 +28,7 @@ REASON_SHARE = 0.1  # least share of an event in an item's score with which it i
 # The last bits of a product depend on the number of rows: always the same rows together, whatever items are asked for.
 ROWS_TOGETHER = 8
 PAIRS_AT_ONCE = 2**24  # pairs of items whose users are counted at once
-PAIRS_KEPT = 2**25  # of these, whose numbers take 256 MiB
+PAIRS_KEPT = 2**25  # of these, or of items with similar texts, whose numbers take 256 MiB
 MOST_CHANGES = 2**14  # of what users take, beside what they took; to add them takes the longer, the larger that is
 Row = tuple[np.ndarray, np.ndarray]  # items, ascending, and a value for each
 
@@ -138,7 +138,7 @@ class Nearest(ABC):
 
     @abstractmethod
     def weights(self, items: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """Yield each of some ascending items, with others, ascending, and their weights."""
+        """Yield each of some ascending items, and maybe further ones, with others, ascending, and their weights."""
 
 
 class NearestByUsers(Nearest):
@@ -169,8 +169,10 @@ class NearestByTexts(Nearest):
         self._vectors = unit_vectors(vectors).astype(np.float32)
 
     def weights(self, items: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        keeps_all = len(self._vectors) * NEAREST <= PAIRS_KEPT  # so that no block's product is made twice
         for start in (np.unique(items // ROWS_TOGETHER) * ROWS_TOGETHER).tolist():
-            of_block = items[(items >= start) & (items < start + ROWS_TOGETHER)]
+            of_block = np.arange(start, min(start + ROWS_TOGETHER, len(self._vectors)))
+            of_block = of_block if keeps_all else np.intersect1d(of_block, items)
             cosines = (self._vectors[start : start + ROWS_TOGETHER] @ self._vectors.T)[of_block - start]
             least = np.maximum(bound(cosines, min(NEAREST, cosines.shape[1])), 0)
             for item, own, may in zip(of_block.tolist(), cosines, cosines >= least, strict=True):

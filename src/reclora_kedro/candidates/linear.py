@@ -17,7 +17,6 @@ from reclora_kedro.candidates.item_model import ItemModel, Step, Training
 from reclora_kedro.candidates.moments import NOTHING, Moments, Scores
 from reclora_kedro.candidates.sparse_ease import sparse_item_weights
 from reclora_kedro.candidates.transitions import follows, transitions
-from reclora_kedro.distributed.engine import map_shards
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.log import InteractionLog
@@ -203,28 +202,17 @@ def _ease(training: Training, settings: LinearSettings, is_large: bool) -> Score
 
 
 def _closed_form(training: Training, settings: LinearSettings, words: csr_array | None) -> np.ndarray:
-    """Return EASE of all items; workers share it if each has as many cores as linear algebra has here."""
+    """Return EASE of all items; of few items, several settings are tried, and what they have in common is kept."""
     regularization, prior = settings.regularization, None
-    if training.items <= MOST_TAKEN:  # several settings are tried, and what they have in common is kept
-        products = training.once("gram", lambda: ease.gram(training.user_items))
-        if words is not None:
-            prior = training.once("of_words", lambda: ease.item_weights(words, WORDS_REGULARIZATION)).copy()
-            prior *= np.float32(settings.text_weight)
-        inverse = ease.inverse_of_gram(products.copy(order="F"), regularization)
-        return ease.weights_of_inverse(inverse, regularization, prior)
-    engine = training.engine
-    if engine.workers == 1 or engine.cpus_per_worker < ease.blas_threads():
-        engine = engine.here()
-    regressions = [(training.user_items, regularization)]
     if words is not None:
-        regressions.append((words, WORDS_REGULARIZATION))
-    of_items, *of_words = (
-        map_shards(ease.inverse, regressions, engine, "EASE") if engine.spreads else map(ease.inverse, regressions)
-    )
-    if of_words:
-        prior = ease.weights_of_inverse(of_words[0], WORDS_REGULARIZATION)
-        prior *= np.float32(settings.text_weight)
-    return ease.weights_of_inverse(of_items, regularization, prior, engine)
+        of_words = training.once("of_words", lambda: ease.WordWeights.learned(words, WORDS_REGULARIZATION))
+        prior = of_words * np.float32(settings.text_weight)
+
+    def made() -> np.ndarray:
+        return ease.inverse((training.user_items, regularization))
+
+    inverse = training.once(("inverse", regularization), made).copy() if training.items <= MOST_TAKEN else made()
+    return ease.weights_of_inverse(inverse, regularization, prior)
 
 
 def _following(training: Training, settings: LinearSettings) -> Term:
