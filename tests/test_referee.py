@@ -102,14 +102,14 @@ def test_audits_count_what_is_odd():
     user, other = LAST["user_id"][1], LAST["user_id"][2]
     own, rest = whole.filter(user_id=user), whole.filter(pl.col("user_id") != user)
     plain = counts(rest)
-    assert plain["users without a row"] == (2, CUSTOMERS)
+    assert plain["users without a list"] == (2, CUSTOMERS)
     assert plain["lists of fewer than 10 items"] == (0, CUSTOMERS)
-    assert plain["places with an item that the list has twice"] == (0, rest.height)
-    assert plain["places with an item outside the catalogue"] == (0, rest.height)
-    assert plain["places whose rank or score another one has"] == (0, rest.height)
+    assert plain["repeated items in a list"] == (0, rest.height)
+    assert plain["listed items outside the catalogue"] == (0, rest.height)
+    assert plain["equal ranks or scores in a list"] == (0, rest.height)
     assert plain["rows of users who are not tested"] == (0, rest.height)
     taken = rest.join(LOG.join(LAST, on=["user_id", "item_id"], how="anti"), on=["user_id", "item_id"], how="semi")
-    assert plain["places with an item that its user took"] == (taken.height, rest.height)
+    assert plain["listed items that the user took"] == (taken.height, rest.height)
     most = rest["item_id"].value_counts()["count"].max()
     assert plain["lists with the most frequent item"] == (most, CUSTOMERS)
 
@@ -120,19 +120,19 @@ def test_audits_count_what_is_odd():
     )  # fmt: skip
     found = counts(pl.concat([rest, odd]))
     total = rest.height + 4
-    assert found["users without a row"] == (1, CUSTOMERS)
+    assert found["users without a list"] == (1, CUSTOMERS)
     assert found["lists of fewer than 10 items"] == (1, CUSTOMERS)
-    assert found["places with an item that the list has twice"] == (2, total)
-    assert found["places with an item outside the catalogue"] == (1, total)
-    assert found["places whose rank or score another one has"] == (2, total)
+    assert found["repeated items in a list"] == (2, total)
+    assert found["listed items outside the catalogue"] == (1, total)
+    assert found["equal ranks or scores in a list"] == (2, total)
     assert found["rows of users who are not tested"] == (1, total + 1)
     assert found["items whose id is written in several ways"][0] == 1
-    assert found["places with an item that its user took"] == (taken.height, total)
+    assert found["listed items that the user took"] == (taken.height, total)
 
     scored = own.with_columns(score=pl.when(pl.col("rank") < 4).then(1.0).otherwise(-pl.col("rank").cast(pl.Float64)))
-    assert counts(scored)["places whose rank or score another one has"] == (3, own.height)
+    assert counts(scored)["equal ranks or scores in a list"] == (3, own.height)
     last = own.with_columns(pl.col("rank").replace({4: 3}))  # the order of the file decides who is third
-    assert counts(last, k=3)["places whose rank or score another one has"] == (1, 3)
+    assert counts(last, k=3)["equal ranks or scores in a list"] == (1, 3)
     assert other != user
 
 
@@ -141,18 +141,27 @@ def test_audits_of_the_split_and_of_titles():
     lists = random_lists()
     audit = dict(measure(lists, LOG, twins).audit.select("check", "count").rows())
     both = lists.filter(pl.col("item_id").is_in(ITEMS[:2])).group_by("user_id").len().filter(len=2).height
-    assert audit["places with a title that another one has"] == 2 * both > 0
+    assert audit["listed items with the title of another one"] == 2 * both > 0
     held = LAST["item_id"].is_in(ITEMS[:2]).sum()
-    assert audit["likes of items whose title another item has"] == held
+    assert audit["test likes of items with the title of another item"] == held
     tied = LOG.with_columns(pl.col("timestamp") // 10**6 * 10**6)
     audit = dict(measure(lists, tied, THINGS).audit.select("check", "count").rows())
     same = tied.join(tied.group_by("user_id").agg(pl.col("timestamp").max()), on=["user_id", "timestamp"])
-    assert audit["events of the same second as the like that tests"] == same.height - CUSTOMERS > 0
+    assert audit["events in the same second as the test like"] == same.height - CUSTOMERS > 0
     rows = pl.DataFrame({"user_id": [*LAST["user_id"], "nobody"], "item_id": [*LAST["item_id"], ITEMS[0]]})
     audit = dict(measure(lists, LOG, THINGS, split=rows).audit.select("check", "count").rows())
-    assert audit["rows of the split whose user or item the log lacks"] == 1
+    assert audit["rows of the split with an unknown user or item"] == 1
     repeats = measure(lists, LOG, THINGS, repeat=True).audit
-    assert repeats.filter(check="places with an item that its user took")["reading"][0] == "is allowed"
+    assert repeats.filter(check="listed items that the user took")["reading"][0] == "is allowed"
+
+
+def test_lists_that_know_the_test_likes_are_told(caplog, measured):
+    hits = round(measured.metrics["hit_rate"][0] * CUSTOMERS)
+    assert measured.audit.row(0) == ("test likes on their user's list", hits, CUSTOMERS, "the hits")
+    knowing = random_lists().join(LAST.select("user_id", "item_id"), on=["user_id", "item_id"], how="anti")
+    audit = measure(knowing, LOG, THINGS).audit
+    assert audit["reading"][0].startswith("no hit: lists that were made with the test likes")
+    assert "No list has a test like" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A referee: measures lists that anybody made, beside models that it fits to the same rows, and audits them."""
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from rich.console import Console
 
 from kedro_provenance.errors import Fault, words_of
 from kedro_provenance.files.atomic import atomic_file
@@ -17,6 +19,7 @@ from reclora_kedro.candidates.item_model import Training, choose_settings
 from reclora_kedro.candidates.linear import Linear, LinearConfig, Texts
 from reclora_kedro.candidates.moments import NO_ITEM
 from reclora_kedro.errors import Table
+from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.bootstrap import Bootstrap, holm
 from reclora_kedro.evaluation.metric import columns_of
 from reclora_kedro.history.config import TFIDF
@@ -32,6 +35,9 @@ from reclora_kedro.recommendation.item_ranks import draw
 from reclora_kedro.recommendation.list_metrics import Catalogue, RankedLists
 from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
 from reclora_kedro.recommendation.recommender import FittedRecommender
+from reclora_kedro.terminal import Columns, text_table
+
+logger = logging.getLogger(__name__)
 
 LISTS, BY_IDS, WITH_TEXTS = "lists", "closed form, ids alone", "closed form, with texts"
 ACCURACY = (list_metrics.HIT_RATE, list_metrics.NDCG, list_metrics.MRR)
@@ -50,10 +56,21 @@ class Measured:
     audit: pl.DataFrame  # check, count, of (how many there could be), and how to read it
 
     def __str__(self) -> str:
-        shown = self.metrics.select("model", "rows", "users", *columns_of(ACCURACY[:2]), "coverage", "popularity")
-        form: Any = {"tbl_rows": -1, "tbl_cols": -1, "fmt_str_lengths": 100, "tbl_width_chars": 200}
-        with pl.Config(tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True, float_precision=3, **form):
-            return "\n".join(map(str, (shown, self.differences, self.audit)))
+        by_model: dict[str, tuple[Any, ...]] = {each.title: (each.estimate, *columns_of([each])) for each in ACCURACY}
+        by_model |= {name: (formats.metric, name) for name in ("coverage", "popularity")}
+        less: Columns = {
+            "NDCG of the lists minus its": (formats.signed_estimate, *self.differences.columns[1:4]),
+            "adjusted p": (formats.p_value, "p_adjusted"),
+        }
+        counted: Columns = {"count": (formats.count, "count"), "of": (formats.count, "of")}
+        read: Columns = {"check": (str, "check"), "reading": (str, "reading")}
+        likes = f"{self.metrics['rows'][0]:,} test likes of {self.metrics['users'][0]:,} users, with 95% intervals"
+        console = Console(markup=False, emoji=False)
+        with console.capture() as captured:
+            console.print(text_table(likes, self.metrics.to_dicts(), {"model": (str, "model")}, by_model))
+            console.print(text_table("Differences", self.differences.to_dicts(), {"model": (str, "baseline")}, less))
+            console.print(text_table("Audit of the lists", self.audit.to_dicts(), read, counted))
+        return captured.get()
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the tables as JSON: a list of rows by the name of each."""
@@ -72,7 +89,7 @@ def measure(
     columns: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Measured:
-    """Measure lists by the likes that they did not know, beside models fitted to the rows that they knew.
+    """Measure lists by likes that were not known when they were made, beside models fitted to the other rows.
 
     Args:
         lists: frame or file with user_id, item_id and rank (or user and item), the lowest rank first; made from the
@@ -96,7 +113,11 @@ def measure(
     made = {LISTS: places} | dict(_models(known, users, config, validated(LinearConfig, blocks, "linear"), k))
     ranks = {name: _ranks(name, held, users, each) for name, each in made.items()}
     metrics, differences = _compared(ranks, known, k, Bootstrap(**blocks["bootstrap"]))
-    audit += audit_of_lists
+    hits, reading = int(ranks[LISTS]["rank"].count()), "the hits"
+    if not hits:
+        reading = "no hit: lists that were made with the test likes leave their items out"
+        logger.warning("No list has a test like: make the lists without the likes that test them.")
+    audit = [("test likes on their user's list", hits, held.height, reading), *audit, *audit_of_lists]
     return Measured(metrics, differences, pl.DataFrame(audit, ["check", "count", "of", "reading"], orient="row"))
 
 
@@ -130,8 +151,8 @@ def _split(
     if isinstance(split, str) and split == "last":
         held = likes.unique("user_index", keep="last", maintain_order=True)
         tied = events.join(held, on=["user_index", "timestamp"], how="semi").height - held.height
-        note = "whoever made the lists may have held out another one: name the rows that test in a file"
-        audit.append(("events of the same second as the like that tests", tied, events.height, note))
+        note = "the lists may have been made without another one of these: name the test rows in a file"
+        audit.append(("events in the same second as the test like", tied, events.height, note))
     elif isinstance(split, str) and split == "time":
         if not log.shared_clock:
             raise Fault("split", "is 'time', but the log has no times", advice="Set it to 'last', or name a file")
@@ -141,20 +162,22 @@ def _split(
         named = _indexed(_named(split, "split", ("user_id", "item_id")), log, "split").unique(PAIR, maintain_order=True)
         held, rows = named.drop_nulls(PAIR).select(PAIR), PAIR
         unread = named.height - held.height
-        audit.append(("rows of the split whose user or item the log lacks", unread, named.height, "left out"))
+        audit.append(("rows of the split with an unknown user or item", unread, named.height, "left out"))
     known = events.join(held, on=rows, how="anti", maintain_order="left")
     of_users = held.height
     held = held.join(known.select("user_index").unique(), on="user_index", how="semi").sort(PAIR)
     if held["user_index"].n_unique() < 2:
         found = f"leaves likes of {held['user_index'].n_unique()} user(s) with known events"
         raise Fault("split", found, "at least 2 are needed for the bootstrap over users", "Give a longer log")
-    audit.append(("likes of users without a known event", of_users - held.height, of_users, "left out"))
+    audit.append(("test likes of users without other events", of_users - held.height, of_users, "left out"))
     is_new = ~held["item_index"].is_in(known["item_index"].unique().implode())
-    audit.append(("likes of items without a known event", is_new.sum(), held.height, "who reads ids alone misses them"))
+    audit.append(
+        ("test likes of items without other events", is_new.sum(), held.height, "models of ids cannot retrieve them")
+    )
     if log.items["title"].n_unique() > 1:
         twins = log.items["title"].is_duplicated().gather(held["item_index"]).sum()
-        note = "a list with the other one counts as a miss"
-        audit.append(("likes of items whose title another item has", twins, held.height, note))
+        note = "a list with the other item counts as a miss"
+        audit.append(("test likes of items with the title of another item", twins, held.height, note))
     is_known = np.zeros(len(sequences.timestamp), dtype=bool)
     is_known[known["event"].to_numpy()] = True
     cut = replace(log, sequences=sequences.where(is_known), samples=log.samples.clear(), repeats=None)
@@ -187,16 +210,21 @@ def _places(lists: Any, log: InteractionLog, users: np.ndarray, k: int, may_repe
     written = inside.select("item_index", pl.col("item_id").cast(pl.String)).unique()
     spellings = written.filter(pl.col("item_index").is_duplicated())["item_index"].n_unique()
     return items, [
-        ("users without a row", int((sizes == 0).sum()), len(users), "each of their likes is a miss"),
-        (f"lists of fewer than {k} items", int(((sizes > 0) & (sizes < k)).sum()), len(users), "they hit less"),
+        ("users without a list", int((sizes == 0).sum()), len(users), "each of their likes is a miss"),
+        (
+            f"lists of fewer than {k} items",
+            int(((sizes > 0) & (sizes < k)).sum()),
+            len(users),
+            "they have fewer chances of a hit",
+        ),
         ("rows of users who are not tested", given.height - is_tested.sum(), given.height, "are not read"),
-        ("places with an item that the list has twice", inside.height - pairs.height, total, misses),
-        ("places with an item that its user took", again, total, "is allowed" if may_repeat else misses),
-        ("places with an item outside the catalogue", total - inside.height, total, misses),
-        ("places whose rank or score another one has", own["tied"].sum(), total, "the order of the file decides"),
+        ("repeated items in a list", inside.height - pairs.height, total, misses),
+        ("listed items that the user took", again, total, "is allowed" if may_repeat else misses),
+        ("listed items outside the catalogue", total - inside.height, total, misses),
+        ("equal ranks or scores in a list", own["tied"].sum(), total, "the order of the file decides"),
         ("items whose id is written in several ways", spellings, inside["item_index"].n_unique(), "read as one"),
-        ("places with a title that another one has", twins, total, "editions, or one item with two ids"),
-        ("lists with the most frequent item", most, len(users), "near all: everyone gets the same"),
+        ("listed items with the title of another one", twins, total, "editions, or one item with two ids"),
+        ("lists with the most frequent item", most, len(users), "near all: everybody gets the same"),
     ]
 
 
