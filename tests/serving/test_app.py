@@ -534,6 +534,12 @@ def test_similar_items_are_those_of_python_and_store_nothing(client, current_mod
     assert client.get("/items/none/similar").json()["type"] == "urn:reclora:unknown-item"
 
 
+def test_a_misspelt_member_of_a_request_is_told_where_members_are_listed(client):
+    refused = client.post("/recommend", json={"usr": "1"}).json()
+    expected = "the request has no such member; GET /openapi.json lists them"
+    assert refused["errors"] == [{"where": "/usr", "found": "'1'", "expected": expected}]
+
+
 def test_an_item_is_no_neighbour_of_itself_where_texts_weigh(tmp_path, current_model):
     choice = {"sources": SOURCES | {"item_knn": {"text_weight": 3.0}}}
     with serving(tmp_path, with_recommender(current_model, choice=choice)) as client:

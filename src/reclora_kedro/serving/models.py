@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 Fallback = Literal["unknown_user", "no_events"] | Nothing
 SCALES = {
-    "fusion": "the sum of weighted logarithms of ranks, negative for most items,",
-    "ranker": "the sum of weighted logarithms of ranks, corrected by trees, negative for most items,",
+    "fusion": "weighted sum of the logarithms of ranks by all sources (mostly negative)",
+    "ranker": "weighted sum of the logarithms of ranks by all sources, corrected by boosted trees (mostly negative)",
 }
 PAIR = {"user_index": pl.Int32, "item_index": pl.Int32}
 
@@ -193,7 +193,7 @@ class Answer:
             return None
         if self.model in ("llm", "lens"):
             return "probability of a like"
-        return f"{SCALES.get(self.model, 'the score')} of {self.model}, which orders the list, greater first"
+        return f"{SCALES.get(self.model, f'score by {self.model}')}; the highest comes first"
 
     def split(self, limit: int) -> list[Self]:
         """Split into parts of at most `limit` items each, still to be scored."""

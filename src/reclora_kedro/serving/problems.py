@@ -61,6 +61,8 @@ def faults_of(error: RequestValidationError) -> Iterator[Fault]:
         part, *keys = [str(key) for key in each["loc"] if not str(key).startswith("(")]  # of members of unions
         name = "".join(f"/{key}" for key in keys) or "The body" if part == "body" else ".".join(keys) or part
         message = each["ctx"]["error"] if each["type"] == "value_error" else each["msg"]
+        if each["type"] == "extra_forbidden":
+            message = "the request has no such member; GET /openapi.json lists them"
         yield Fault(Member(name), ("is ", Value(each.get("input"))), str(message))
 
 
