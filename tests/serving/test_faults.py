@@ -5,6 +5,7 @@ import json
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from http.client import HTTPConnection, HTTPException
 from signal import SIGTERM
@@ -20,7 +21,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from forked import FORKED
-from live_service import BEGIN, EVENTS_PER_USER, ITEMS, USERS, serve, service_config, small_model
+from live_service import BEGIN, EVENTS_PER_USER, ITEMS, USERS, block, ingestion, serve, service_config, small_model
 from reclora_kedro.serving import routes
 from reclora_kedro.serving.app import create_app, create_server
 from reclora_kedro.serving.connections import RESERVE
@@ -54,13 +55,27 @@ def process_of(journal, current_model, **changes):
         process.join()
 
 
-def send_events(port, client, acknowledged):
+def wait_for(acknowledged, count, sending):
+    """Wait until `count` are acknowledged; fail when a client ends before, or after two minutes.
+
+    The pool of the clients is entered before the service, which is gone, then, when the pool waits for them.
+    """
+    end = monotonic() + 120
+    while sum(map(len, acknowledged)) < count:
+        assert monotonic() < end
+        for sent in sending:
+            if sent.done():
+                raise AssertionError("A client ended before the kill") from sent.exception()
+        sleep(0.001)
+
+
+def send_events(port, client, acknowledged, values=lambda number: {"rating": 4}):
     """Send one event after another, each twice, until the service is gone: at first the one not acknowledged before."""
     connection = HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         while True:
             number = len(acknowledged[client])
-            event = {"user": client, "item": number % ITEMS, "rating": 4, "time": BEGIN + 10_000 + number}
+            event = {"user": client, "item": number % ITEMS, "time": BEGIN + 10_000 + number} | values(number)
             body = {"events": [event | {"event_id": f"{client}.{number}"}] * 2}
             connection.request("POST", "/events", json.dumps(body), {"content-type": "application/json"})
             answer = connection.getresponse()
@@ -90,29 +105,47 @@ def send_items(port, client, acknowledged):
         connection.close()
 
 
+def clicked(number):
+    return {"clicked": number % 2 == 1}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["file", "server"])
-def test_acknowledged_items_survive_kills_of_the_service_by_their_content(request, tmp_path, current_model, kind):
+def test_acknowledged_items_and_impressions_survive_kills_of_the_service_by_their_content(
+    request, tmp_path, current_model, kind
+):
+    columns = block("ingestion")["interactions"] | {"rating": None, "clicked": "clicked"}
+    of_clicks = replace(current_model, ingestion=ingestion(interactions=columns))
     journal = tmp_path if kind == "file" else request.getfixturevalue("postgres")
-    service = Service(service_config(journal), lambda: current_model, Metrics())
-    acknowledged = [list[int]() for _ in range(CLIENTS)]
+    service = Service(service_config(journal), lambda: of_clicks, Metrics())
+    items, impressions = ([list[int]() for _ in range(CLIENTS // 2)] for _ in range(2))
     for kill in range(KILLS):
-        with process_of(journal, current_model) as (process, port), ThreadPoolExecutor(CLIENTS) as pool:
-            sending = [pool.submit(send_items, port, client, acknowledged) for client in range(CLIENTS)]
-            while sum(map(len, acknowledged)) < ITEMS_SENT * (kill + 1):
-                sleep(0.001)
+        with ThreadPoolExecutor(CLIENTS) as pool, process_of(journal, of_clicks) as (process, port):
+            sending = [pool.submit(send_items, port, client, items) for client in range(len(items))]
+            sending += [pool.submit(send_events, port, user, impressions, clicked) for user in range(len(impressions))]
+            wait_for(items, ITEMS_SENT * (kill + 1), sending)
+            wait_for(impressions, EVENTS * (kill + 1), sending)
             process.kill()
             assert [sent.result() for sent in sending] == [None] * CLIENTS
     with TestClient(create_app(service)) as client:
         client.get("/health/ready")
         service.take_items()
         kept = service.current_model.log.items
+        stored = {
+            event.event_id: (event.item_id, event.rating, event.timestamp) for event in service.journal.content().events
+        }
     assert kept["item_id"].n_unique() == kept.height
     known = dict(kept.select("item_id", pl.concat_list("title", "genres")).iter_rows())
-    for sender, numbers in enumerate(acknowledged):
+    for sender, numbers in enumerate(items):
         sent = {1000 * (sender + 1) + each: [f"Film {each % ITEMS} of {sender}", f"War {each}"] for each in numbers}
         assert {item: known[item] for item in sent} == sent
         assert sum(item // 1000 == sender + 1 for item in known) - len(numbers) in (0, 1)
+    for user, numbers in enumerate(impressions):
+        shown = {
+            f"{user}.{each}": (str(each % ITEMS), 1.0 if each % 2 else None, BEGIN + 10_000 + each) for each in numbers
+        }
+        assert {event: stored[event] for event in shown} == shown
+        assert sum(event.startswith(f"{user}.") for event in stored) - len(numbers) in (0, 1)
 
 
 def live(port):
@@ -131,10 +164,9 @@ def test_acknowledged_events_survive_kills_of_the_service_under_load_and_none_co
     service = Service(service_config(journal), lambda: current_model, Metrics())  # another one behind the same journal
     acknowledged = [list[int]() for _ in range(CLIENTS)]
     for kill in range(KILLS):
-        with process_of(journal, current_model) as (process, port), ThreadPoolExecutor(CLIENTS) as pool:
+        with ThreadPoolExecutor(CLIENTS) as pool, process_of(journal, current_model) as (process, port):
             sending = [pool.submit(send_events, port, client, acknowledged) for client in range(CLIENTS)]
-            while sum(map(len, acknowledged)) < EVENTS * (kill + 1):
-                sleep(0.001)
+            wait_for(acknowledged, EVENTS * (kill + 1), sending)
             process.kill()
             assert [sent.result() for sent in sending] == [None] * CLIENTS
     stored = [event.event_id for event in service.journal.content().events]
@@ -152,15 +184,14 @@ def test_acknowledged_events_survive_kills_of_the_database_server_and_every_serv
 ):
     acknowledged, stop = [list[int]() for _ in range(CLIENTS)], Event()
     with (
+        ThreadPoolExecutor(CLIENTS) as pool,
         process_of(postgres, current_model) as (_, port),
         process_of(postgres, current_model) as (_, other),
-        ThreadPoolExecutor(CLIENTS) as pool,
     ):
         ports = [port, other] * CLIENTS
         sending = [pool.submit(send_again, ports[client], client, acknowledged, stop) for client in range(CLIENTS)]
         for kill in range(KILLS):
-            while sum(map(len, acknowledged)) < EVENTS * (kill + 1):
-                sleep(0.001)
+            wait_for(acknowledged, EVENTS * (kill + 1), sending)
             postgres_server.kill()
             postgres_server.start()
         stop.set()
