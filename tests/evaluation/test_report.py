@@ -93,6 +93,7 @@ RESULTS = Results(
     negatives_report=NEGATIVES,
     training_report=TRAINING,
 )
+BEST = ' class="best"'
 NOTES = {"lens": "a <stand-in>", "absent": "no model of these metrics"}
 FIGURES = {name: go.Figure(layout_title_text=f"Title of {name}") for name in ("auc", "roc", "calibration", "training")}
 
@@ -142,14 +143,16 @@ def test_no_verdict_is_drawn_from_an_llm_that_does_not_read_titles():
     assert f"reclora: {falls} 0.001 (-0.003 to 0.005), within users by 0.002 (-0.004 to 0.008): no evidence" in text
     assert re.search(r"│ reclora +│? ?the LLM with a trained adapter; may not read titles", text)
     assert re.search(r"│ shared_lora +│? ?the LLM with a trained adapter │", text)
-    assert text.endswith("Highest AUC: lens, 0.760. No evidence that titles are read, so not compared: reclora.")
+    others = "all others are significantly lower. No evidence that titles are read, so not compared: reclora."
+    sentence = f"Highest AUC: lens, 0.760; {others}"
+    assert text.endswith(sentence)
     page = " ".join(render_report(replace(RESULTS, attribution=TITLES), FIGURES, NOTES).split())
     card = page.partition("<h2>Model for single pairs")[2].partition("</section>")[0]
     assert '<p class="answer">lens</p>' in card
     assert "so not compared: reclora" in card
     assert "reclora<br><small>no evidence that it reads titles</small>" in page
     assert "shared_lora<br><small>titles" not in page
-    assert "Every other model with a verdict has a significantly lower AUC." in page
+    assert f"<p>{sentence} Tested by" in page
     assert '<p class="alarm">reclora: with titles exchanged' in page
     assert "<p>shared_lora: with titles exchanged" in page
 
@@ -237,6 +240,12 @@ def test_the_report_says_who_gains():
     ]
 
 
+def test_the_best_auc_is_bold_and_so_are_those_not_significantly_lower():
+    page = render_report(RESULTS, FIGURES, NOTES)
+    aucs = re.findall(r'<td class="text">(\w+)\s*</td>\s*<td( class="best")?>[\d.]+<br>', page)
+    assert aucs == [("reclora", BEST), ("lens", BEST), ("shared_lora", "")]
+
+
 def test_only_adjusted_p_values_make_a_difference_bold():
     page = render_report(RESULTS, FIGURES, NOTES)
     bold = re.findall(r'<tr( class="best")?>\s*<td class="text">(\w+) \N{MINUS SIGN} (\w+)</td>', page)
@@ -253,7 +262,10 @@ def test_the_report_stands_alone():
         assert page.count(f'id="figure-{name}"') == 1
     first = " ".join(page[: page.index("What does training cost?")].split())
     assert "It has the highest AUC, 0.770 (95% interval 0.740 to 0.780), on 2,000 test rows." in first
-    assert f"Not significantly lower than reclora: lens. Tested by {TESTS.replace('3 pairs', '2 pairs')}." in first
+    assert (
+        f"Highest AUC: reclora, 0.770; not significantly lower: lens. Tested by {TESTS.replace('3 pairs', '2 pairs')}."
+        in first
+    )
     assert "reclora \N{MINUS SIGN} shared_lora" in page
     assert "1,234" in page
     assert "2,345" in page

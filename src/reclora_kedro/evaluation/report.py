@@ -87,8 +87,10 @@ def headline(metrics: Sequence[ModelMetrics], comparisons: Sequence[Comparison],
         >>> headline(metrics, [], unread=["trees"])
         'Highest AUC: lens, 0.780. No evidence that titles are read, so not compared: trees.'
     """
-    best, near = not_lower([record for record in metrics if record["model"] not in unread], comparisons)
-    others = f"; not significantly lower: {', '.join(near)}" if near else ""
+    judged = [record for record in metrics if record["model"] not in unread]
+    best, near = not_lower(judged, comparisons)
+    others = f"; not significantly lower: {', '.join(near)}" if near else "; all others are significantly lower"
+    others = others if len(judged) > 1 else ""
     none = f" No evidence that titles are read, so not compared: {', '.join(unread)}." if unread else ""
     return f"Highest AUC: {best['model']}, {formats.metric(best['auc'])}{others}.{none}"
 
@@ -245,6 +247,7 @@ def render_report(
         best=judged[0],
         near=not_lower(judged, results.comparisons)[1],
         unread=unread,
+        headline=headline(results.metrics, results.comparisons, unread),
         uses=describe_use(results.attribution),
         found=found,
         notes={model: notes[model] for model in models if model in notes},
