@@ -1,16 +1,24 @@
 """The runner that keeps up-to-date outputs, and the record of each node that runs."""
 
+import inspect
 import logging
+import os
 import time
+from concurrent.futures import ProcessPoolExecutor, wait
+from copy import copy
 from dataclasses import replace
+from multiprocessing import get_context
 from typing import Any
 
+from kedro.framework import project
 from kedro.pipeline import Node, Pipeline
-from kedro.runner import SequentialRunner
+from kedro.runner import ParallelRunner, SequentialRunner, ThreadRunner
 from kedro.runner.task import Task
 
+from kedro_provenance import audit
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.datasets import is_in_memory, is_scratch
+from kedro_provenance.files.scratch import end_with_parent
 from kedro_provenance.kedro_internals import NodeByNodeRunner
 from kedro_provenance.plan import is_untracked, reasons_to_run, recipe_of, version_by
 from kedro_provenance.project import of_hooks
@@ -119,6 +127,51 @@ class IncrementalRunner(NodeByNodeRunner):
             return None
         is_known = not any(is_untracked(name, catalog) for name in node.inputs)
         return catalog.made_before(node.outputs, recipe.key) if is_known else None
+
+
+class ProcessRunner(ThreadRunner):
+    """Runs the functions of nodes in other processes; this one loads, saves and records in threads.
+
+    So hooks are called as by any other runner, and data that are held in memory are those of this process.
+    """
+
+    def _run(self, pipeline: Pipeline, catalog: Any, hook_manager: Any = None, run_id: str | None = None) -> None:
+        ParallelRunner._validate_nodes(pipeline.nodes)  # what cannot be sent is named
+        context = get_context(os.environ.get("KEDRO_MP_CONTEXT") or None)
+        package = None if context.get_start_method() == "fork" else project.PACKAGE_NAME
+        workers = self._get_required_workers_count(pipeline)
+        with ProcessPoolExecutor(workers, context, initializer=begin_worker, initargs=(package,)) as pool:
+            if pipeline.nodes:  # all processes begin before there are threads, of whose locks they would have copies
+                wait([pool.submit(time.sleep, 0.05) for _ in range(workers)])
+            nodes = Pipeline([in_process(node, pool) for node in pipeline.nodes])
+            super()._run(nodes, catalog, hook_manager, run_id)
+
+
+def begin_worker(package: str | None) -> None:
+    """Begin a process that ends with this one and, if it is no copy of it, knows the project's package."""
+    end_with_parent()
+    if package:
+        project.configure_project(package)
+
+
+def in_process(node: Node, pool: ProcessPoolExecutor) -> Node:
+    """Return a copy of a node whose function runs in a pool of processes, unless it yields its outputs in parts."""
+
+    def run(inputs: dict[str, Any]) -> dict[str, Any]:
+        outputs, files = pool.submit(run_noting, node, inputs).result()
+        audit.opened.files |= files
+        return outputs
+
+    if inspect.isgeneratorfunction(node.func):
+        return node
+    vars(sent := copy(node))["run"] = run
+    return sent
+
+
+def run_noting(node: Node, inputs: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
+    """Run the function of a node; return its outputs and, if this process notes them, the files that it opened."""
+    audit.opened.files = set()
+    return node.run(inputs), audit.opened.files
 
 
 def announce(node: Node, catalog: AtomicCatalog, version: StoredVersion) -> None:

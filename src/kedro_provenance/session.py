@@ -17,7 +17,7 @@ from kedro.framework.context import CatalogCommandsMixin, compose_classes
 from kedro.framework.session import KedroSession
 from kedro.io import CatalogProtocol, DatasetError
 from kedro.pipeline import Pipeline
-from kedro.runner import AbstractRunner, SequentialRunner
+from kedro.runner import AbstractRunner, ParallelRunner, SequentialRunner
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic_core import to_jsonable_python
@@ -28,7 +28,8 @@ from kedro_provenance.entries import ConfiguredCatalog
 from kedro_provenance.failures import RunRefusedError, modules_of
 from kedro_provenance.kedro_internals import TypedContext, catalog_of, is_async
 from kedro_provenance.parameters import soft_merge, with_copies
-from kedro_provenance.runner import IncrementalRunner
+from kedro_provenance.project import of_hooks
+from kedro_provenance.runner import IncrementalRunner, ProcessRunner
 from kedro_provenance.terminal import leave_out_unwritable_logs
 
 OWN_KINDS = ("catalog", "globals", "parameters")  # others, such as `mlflow`, are asked for by other plug-ins
@@ -164,6 +165,8 @@ class ResumingSession(KedroSession):
         """Run pipelines as ``KedroSession.run`` does, by IncrementalRunner, with addresses relative to the project."""
         if runner is None or type(runner) is SequentialRunner:
             runner = IncrementalRunner(is_async(runner))
+        elif type(runner) is ParallelRunner and not of_hooks("late_tags"):
+            runner = ProcessRunner(runner._max_workers)
         try:
             leave_out_unwritable_logs()
             with chdir(self.store["project_path"]):

@@ -60,15 +60,16 @@ def start(run: Run) -> None:
 
 
 def require_runner(run: Run) -> None:
-    """Raise RunRefusedError for a runner in other processes, and for threads, which keep no order of `late_tags`."""
+    """Raise RunRefusedError for a runner that makes a catalog of its own or, with `late_tags`, keeps no order."""
     text = run.params["runner"]  # all that Kedro gives hooks; None, without any, means its SequentialRunner
-    kinds = ["SequentialRunner", *([] if of_hooks("late_tags") else ["ThreadRunner"])]
+    kinds = ["SequentialRunner", *([] if of_hooks("late_tags") else ["ThreadRunner", "ProcessRunner"])]
     if text != str(None) and not any(f"{kind} object" in text for kind in kinds):
         runner = text.partition(" object at ")[0].rpartition(".")[2]
         raise RunRefusedError(
-            f"This project does not run with {runner}. Nothing was written. Records of results, atomic saves and "
-            "checkpoints need nodes that run in one process, which calls the hooks, and in the order of late_tags if "
-            f"the project has any: leave out --runner, or name {' or '.join(kinds)}."
+            f"This project does not run with {runner}. Nothing was written. Records of results and atomic saves need "
+            "one process that calls the hooks and has the project's catalog, and the order of late_tags if it has any: "
+            f"leave out --runner, or name {' or '.join(kinds[:2])}. ParallelRunner works in a project without "
+            "late_tags whose settings.py has `SESSION_CLASS = ResumingSession`."
         )
 
 

@@ -12,7 +12,9 @@ from small_project import (
     by_notebook,
     by_server,
     by_settings,
+    commanded,
     edit,
+    in_processes,
     loaded,
     make_project,
     ran,
@@ -196,6 +198,45 @@ def test_a_server_runs_one_request_after_the_other(tmp_path):
 def test_a_runner_that_works_in_processes_is_refused(tmp_path):
     assert "does not run with ParallelRunner" in ran(by_kedro, make_project(tmp_path), runner="ParallelRunner")
     assert not (tmp_path / "data/.run.lock").exists()
+
+
+ELSEWHERE = """
+import os
+from multiprocessing import parent_process
+from pathlib import Path
+
+
+def elsewhere(orders):
+    assert parent_process(), "not in a process of its own"
+    Path("data/opened.txt").read_text()
+    return orders
+
+
+def in_parts(orders):
+    assert not os.environ.get("NEVER")
+    yield orders
+"""
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_functions_run_in_processes_of_which_this_one_records(tmp_path, start, monkeypatch):
+    monkeypatch.setenv("KEDRO_MP_CONTEXT", start)
+    folder = make_project(tmp_path)
+    (folder / "data/opened.txt").write_text("")
+    (folder / "src/shop/elsewhere.py").write_text(ELSEWHERE)
+    nodes = 'Node(elsewhere, "cleaned", "left", name="elsewhere"), Node(in_parts, "left", "parts", name="in_parts")'
+    registry = "src/shop/pipeline_registry.py"
+    edit(folder, registry, "    ]\n", f"        {nodes},\n    ]\n")
+    edit(folder, registry, "from shop.totals", "from shop.elsewhere import elsewhere, in_parts\nfrom shop.totals")
+    edit(folder, "src/shop/settings.py", "ProvenanceHooks()", "ProvenanceHooks(audit=True)")
+    assert ran(in_processes, folder) == ["in_parts"]  # which cannot be sent; all others run elsewhere
+    stored = [read_version(file.parent) for file in folder.glob(f"data/*/*/*/{FILE}")]
+    assert sorted(each.recipe.node for each in stored if each.is_intact) == ["clean", "total"]
+    assert start == "spawn" or ran(commanded, folder, "audit --json")[0]["elsewhere"]
+    edit(folder, PARAMETERS, "1.2", "2")
+    assert ran(in_processes, folder, only_missing_outputs=True) == []  # as total runs elsewhere
+    assert len([*folder.glob(f"data/03_primary/*/*/{FILE}")]) == 2
+    assert again(folder, by_settings) == [["elsewhere", "in_parts"]]  # what yields in parts always runs
 
 
 @pytest.mark.parametrize("kind", ["versions", "files", "no entry", "table"])

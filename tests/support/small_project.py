@@ -161,6 +161,13 @@ def by_settings(folder, **arguments):
         session.run(**arguments)
 
 
+def in_processes(folder, **arguments):
+    """A session as `kedro run --runner ParallelRunner` makes it."""
+    from kedro.runner import ParallelRunner
+
+    by_settings(folder, runner=ParallelRunner(2), **arguments)
+
+
 def loaded(folder):
     """What the catalog says that it loads and saves in a session with `--only-missing-outputs`."""
     import logging
