@@ -136,7 +136,7 @@ class AtomicCatalog(ConfiguredCatalog):
 
     def share(self, names: Sequence[str]) -> None:
         """Put what a node has just saved into the shared cache, if others can tell that it is theirs, too."""
-        caches = [store for store in self.stores if store.is_cache]
+        caches = [store for store in self.stores if store.is_cache and not store.is_read_only]
         stored = self.stored(names[0]) if caches and names else None
         folders = {name: folder for name in names if (folder := version_folder(self[name]))}
         if not (stored and stored.recipe) or stored.recipe.uncertain or len(folders) < len(names):

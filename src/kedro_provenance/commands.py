@@ -313,12 +313,20 @@ keep_option = click.option(
 )
 
 
-@command("gc", keep_option, yes_option)
-def collect_garbage(keep: int, yes: bool, env: str | None, as_json: bool) -> None:
+cache_option = click.option("--cache", "of_cache", is_flag=True, help="Remove versions in the shared cache instead.")
+
+
+@command("gc", keep_option, cache_option, yes_option)
+def collect_garbage(keep: int, of_cache: bool, yes: bool, env: str | None, as_json: bool) -> None:
     """Remove versions that are neither among the newest nor used by an alias."""
     with opened(env) as run:
         in_use = run.aliases.versions_in_use(run.catalog)
-        versions = [each for each in Archive(run.catalog).versions() if each.version]
+        caches = [store for store in run.stores if store.is_cache]
+        if of_cache and any(store.is_read_only for store in caches):
+            raise RunRefusedError("`cache_read_only` in globals.yml says that nothing is changed in the cache.")
+        places = tuple(f"{store.address}/" for store in caches)
+        listed = Archive(run.catalog, caches if of_cache else ()).versions()
+        versions = [each for each in listed if each.version and (not of_cache or each.address.startswith(places))]
         versions.sort(key=lambda each: (each.entry, str(each.version)), reverse=True)
         removed = [
             each

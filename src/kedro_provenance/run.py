@@ -97,10 +97,13 @@ class Run:
     def stores(self) -> list[Store]:
         """Stores of results by recipe: those of the project's hooks, and the shared cache, `cache` of the globals."""
         stores = [Store(str(self.data / folder)) for folder in of_hooks("stores")]
-        if address := configuration(self.context.config_loader, "globals").get("cache"):
+        settings = configuration(self.context.config_loader, "globals")
+        if address := settings.get("cache"):
             credentials = configuration(self.context.config_loader, "credentials")
             options = credentials.get(get_protocol(address), {}) if is_remote(address) else {}
-            stores.append(Store(str(address if is_remote(address) else self.project / address), options, is_cache=True))
+            place = str(address if is_remote(address) else self.project / address)
+            is_read_only = bool(settings.get("cache_read_only"))
+            stores.append(Store(place, options, is_cache=True, is_read_only=is_read_only))
         return stores
 
     @property

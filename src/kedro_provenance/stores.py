@@ -22,7 +22,8 @@ class Store:
 
     address: str
     options: Mapping[str, Any] = field(default_factory=dict)  # of an object storage
-    is_cache: bool = False  # whether runs put their results there for others; else they only look there
+    is_cache: bool = False  # whether it is shared: versions are copies of its files, and `gc --cache` removes some
+    is_read_only: bool = False  # whether runs only look there; else they put their results into a cache
 
     def versions(self, key: str, entry: str, file: str) -> Iterator[StoredVersion]:
         """Yield the versions of an output by the recipe with this key, the newest first, as local copies."""

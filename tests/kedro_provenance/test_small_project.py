@@ -141,6 +141,25 @@ def test_a_clone_takes_what_another_one_has_put_into_the_cache(tmp_path):
     assert again(third) == [["clean"]]
 
 
+def test_a_cache_is_only_read_where_it_is_read_only_and_else_old_versions_can_be_removed(tmp_path):
+    one, reader = (make_project(tmp_path / name) for name in ("one", "reader"))
+    (one / "conf/base/globals.yml").write_text(f"cache: {tmp_path}/cache\n")
+    (reader / "conf/base/globals.yml").write_text(f"cache: {tmp_path}/cache\ncache_read_only: true\n")
+    assert ran(by_settings, one) == ["clean", "total"]
+    shared = {*tmp_path.glob("cache/*/*/*/*")}
+    assert again(reader, edits=[None, (PARAMETERS, "1.2", "2")]) == [[], ["total"]]
+    assert {*tmp_path.glob("cache/*/*/*/*")} == shared
+    assert "nothing is changed in the cache" in ran(commanded, reader, "gc --cache --keep 1")[0]
+    assert again(one, edits=[(PARAMETERS, "1.2", "3")]) == [["total"]]
+    own = {*one.glob("data/0*/*/*")}
+    [old] = [folder for folder in shared if folder.parent.name == "totals.parquet"]
+    [would] = ran(commanded, one, "gc --cache --keep 1 --json")
+    assert [each["address"] for each in would["would_remove"]] == [str(old)]
+    ran(commanded, one, "gc --cache --keep 1 --yes")
+    assert not old.exists()
+    assert {*one.glob("data/0*/*/*")} == own
+
+
 @pytest.mark.parametrize("kind", ["versions", "files"])
 def test_a_killed_run_resumes(tmp_path, kind):
     folder = make_project(tmp_path, kind)
