@@ -49,6 +49,11 @@ def test_lists_are_those_of_the_step(recommender):
     assert recommender.recommend()["user_id"].n_unique() == CUSTOMERS
 
 
+def test_fit_tells_that_lists_are_alike(caplog):
+    fit(LOG, THINGS, method="popularity")
+    assert "Nearly everyone gets the same items: two users share " in caplog.text
+
+
 def test_a_recommender_shows_itself_in_six_lines(recommender):
     lines = repr(recommender).splitlines()
     assert len(lines) == 6

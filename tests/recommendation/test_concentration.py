@@ -10,8 +10,8 @@ from reclora_kedro.candidates.moments import NO_ITEM
 from reclora_kedro.recommendation.chosen import Concentration
 
 
-def alike(overlap, first_share=0.1):
-    return Concentration(lists=9, coverage=0.1, first_share=first_share, overlap=overlap, most_frequent=0.5)
+def alike(overlap, first_share=0.1, most_frequent=0.5):
+    return Concentration(lists=9, coverage=0.1, first_share=first_share, overlap=overlap, most_frequent=most_frequent)
 
 
 def test_figures_are_those_of_all_pairs_of_lists():
@@ -39,6 +39,7 @@ def test_lists_that_end_early_count_by_their_items_and_a_single_one_has_no_figur
         (alike(0.3), alike(0.25), []),
         (alike(0.6), None, ["Nearly everyone gets the same items: two users share 60% of their lists"]),
         (alike(0.3), alike(0.1), ["more alike than measured ones: two users share 30% .* and 10% at test moments"]),
+        (alike(0.3, most_frequent=0.99), None, ["One item is in 99% of all lists"]),
         (alike(0.02), alike(0.001), []),  # too little to speak of
         (alike(0.1, 0.75), alike(0.1, 0.04), ["the ten most frequent items take 75% of the places, and 4% at test"]),
     ],

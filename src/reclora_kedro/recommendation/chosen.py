@@ -24,6 +24,7 @@ SettingsOfSources = dict[str, dict[str, JsonValue]]
 """Settings that sources are fitted with, see `ItemModel.Settings`, by their names or dotted paths."""
 
 MOST_FREQUENT = 10  # items whose share of all places is told
+NEARLY_ALL = 0.9  # of the lists: a share from which on an item that they have is told
 ALIKE = 0.5  # mean overlap of two users' lists from which on lists are nearly the same
 TIMES, LEAST_MORE = 1.5, 0.05  # by which delivered lists may be more alike than those at test moments
 
@@ -66,6 +67,8 @@ class Concentration(Block):
                 f"Nearly everyone gets the same items: two users share {self.overlap:.0%} of their lists, and the ten "
                 f"most frequent items take {self.first_share:.0%} of all places."
             )
+        if self.most_frequent > NEARLY_ALL:
+            found.append(f"One item is in {self.most_frequent:.0%} of all lists.")
         if at_test_moments is not None:
             for name, words in (("overlap", "two users share"), ("first_share", "the ten most frequent items take")):
                 now, then = getattr(self, name), getattr(at_test_moments, name)
