@@ -1,15 +1,16 @@
-"""Models of a user's events see no order inside a second."""
+"""Models of a user's events see no order inside a second, even where `history.ties` keeps that of the file."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from random_logs import interaction_tables, log_of
+from random_logs import ITEMS, USERS, interaction_tables
 from reclora_kedro.candidates.item_knn import ItemKnn, ItemKnnSettings
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.linear import Linear, LinearSettings
 from reclora_kedro.candidates.popularity import Popularity, PopularitySettings
+from reference_log import reference_log
 
 MODELS = {
     "popularity": (Popularity, PopularitySettings(days=7.0)),
@@ -21,7 +22,7 @@ MODELS = {
 
 def scores_by_ids(table, model, settings):
     """Return the scores of all users after their events, (users, items), both by ascending id."""
-    log = log_of(table)
+    log = reference_log(table, ITEMS, USERS, ties="order")
     training = Training.from_log(log)
     users, items = (log.users["user_id"].arg_sort().to_numpy(), log.items["item_id"].arg_sort().to_numpy())
     moments = training.moments(log.now(log.users.with_row_index("user_index").select("user_index")))
