@@ -89,6 +89,14 @@ def texts_of_configuration_are_parsed_once():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def disks_are_not_waited_for():
+    """No test ends the power of its machine. That files are synchronized is tested by calls in place of this one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_llm_folder(tmp_path_factory):
     """Folder with a two-layer random LLM and its tokenizer."""
