@@ -256,6 +256,30 @@ def test_learned_weights_are_taken_for_the_same_events_texts_and_settings_alone(
     assert learns.pop()
 
 
+def test_new_items_without_events_change_no_learned_weight_where_texts_have_none(monkeypatch):
+    monkeypatch.setattr(linear, "KEPT_FROM", 0)
+    log, of = circle_log(), LinearSettings(regularization=2.0)
+    kept = {f"linear/{name}": each for name, each in Linear.fit(Training.from_log(log), of).learned().items()}
+    new = log.items.tail(2).with_columns(item_id=pl.col("item_id") + 1000)
+    grown = replace(log, items=pl.concat([log.items, new]))
+    refitted = Linear.fit(Training.from_log(grown), of).learned()
+    events, ease = log.sequences, linear._ease
+    monkeypatch.setattr(linear, "_ease", lambda *arguments: pytest.fail("EASE was fitted again"))
+    taken = Linear.fit(Training.from_log(grown, learned=kept), of).learned()
+    assert {name: each.tolist() for name, each in taken.items()} == {n: each.tolist() for n, each in refitted.items()}
+    learns = list[bool]()
+    monkeypatch.setattr(linear, "_ease", lambda *arguments: learns.append(True) or ease(*arguments))
+    of_new = replace(grown, sequences=replace(events, item_index=np.append(events.item_index[1:], log.items.height)))
+    for changed, changed_settings in (
+        (of_new, of),
+        (grown, of.model_copy(update={"regularization": 3.0})),
+        (grown, of.model_copy(update={"text_weight": 0.5})),
+        (grown, of.model_copy(update={"max_items": log.items.height})),
+    ):
+        Linear.fit(Training.from_log(changed, learned=kept), changed_settings)
+        assert learns.pop(), changed_settings
+
+
 def test_blocks_of_few_scores_and_events_choose_and_give_the_same(monkeypatch):
     log, whole = circle_log(), []
     for at_once in (2**22, 3 * 21):

@@ -132,7 +132,7 @@ class Linear(ItemModel):
         digest = None
         if training.items >= KEPT_FROM:
             key = ("digest", settings.regularization, settings.text_weight, settings.max_items)
-            digest = training.once(key, lambda: _digest(training, settings))
+            digest = training.once(key, lambda: _digest(training, settings, training.items))
         terms = [(1.0, _together(training, settings, digest))]
         if settings.transition_weight:
             terms.append((settings.transition_weight, _following(training, settings)))
@@ -168,18 +168,23 @@ def _together(training: Training, settings: LinearSettings, digest: np.ndarray |
 
     def made() -> Term:
         learned = training.learned
-        if digest is None or not np.array_equal(learned.get("linear/digest", NOTHING), digest):
+        kept, weights = learned.get("linear/digest", NOTHING), learned.get("linear/weights")
+        if digest is None or not np.array_equal(kept, digest):
+            if digest is not None and weights is not None and not (settings.text_weight or is_large):
+                new = training.items - len(weights)  # if nobody took the last items, their weights are 0
+                if new > 0 and np.array_equal(kept, _digest(training, settings, len(weights))):
+                    return Term(np.pad(weights, (0, new)))
             return Term(_ease(training, settings, is_large))
-        if "linear/weights" in learned:
-            return Term(learned["linear/weights"])
+        if weights is not None:
+            return Term(weights)
         return Term(csr_array(tuple(learned[f"linear/{name}"] for name in SPARSE), shape=(training.items,) * 2))
 
     return training.once(key, made)
 
 
-def _digest(training: Training, settings: LinearSettings) -> np.ndarray:
-    """Return a digest of all that EASE learns from, uint8, shape (32,)."""
-    named = (training.items, settings.regularization, settings.text_weight, settings.max_items)
+def _digest(training: Training, settings: LinearSettings, items: int) -> np.ndarray:
+    """Return a digest of all that EASE of a number of items learns from, uint8, shape (32,)."""
+    named = (items, settings.regularization, settings.text_weight, settings.max_items)
     digest, matrices = blake2b(repr(named).encode(), digest_size=32), [training.user_items]
     if settings.text_weight and (texts := _texts(training)) is not None:
         matrices.append(texts.vectors)
