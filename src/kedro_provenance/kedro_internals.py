@@ -6,6 +6,7 @@ An update of Kedro that changes one of them breaks this file and no other.
 import inspect
 from collections import Counter
 from collections.abc import Collection
+from contextlib import AbstractContextManager
 from functools import partial, update_wrapper
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -20,7 +21,7 @@ from kedro.framework.project import pipelines, settings
 from kedro.io import AbstractDataset, CatalogProtocol, DataCatalog, DatasetError
 from kedro.io.core import VersionNotFoundError, is_parameter, parse_dataset_definition
 from kedro.pipeline import Node, Pipeline
-from kedro.runner import AbstractRunner, SequentialRunner
+from kedro.runner import AbstractRunner, ParallelRunner, SequentialRunner, ThreadRunner
 from kedro.runner.task import Task
 
 from kedro_provenance.datasets import at_local_path
@@ -29,7 +30,9 @@ from kedro_provenance.remote_versions import RemoteVersions
 
 try:
     from kedro.validation import ParameterValidator, TypeExtractor
-except ImportError:  # before Kedro 1.3, which gives no parameter a type
+except ImportError:
+    # Before Kedro 1.3, parameters have no types: the classes below are defined, and never used. Of two definitions of a
+    # name, mypy takes the first.
     ParameterValidator = TypeExtractor = object  # type: ignore[misc, assignment]
 HAS_TYPES = TypeExtractor is not object
 
@@ -79,6 +82,22 @@ class NodeByNodeRunner(SequentialRunner):
             for name in {*node.inputs} - inputs | {*node.outputs} - outputs:
                 if loads_left[name] < 1:
                     catalog.release(name)
+
+
+class PreparingRunner(ThreadRunner):
+    """A runner in threads of nodes that are prepared for each run; Kedro offers nothing around a run's nodes.
+
+    Nodes that could not be sent to other processes are refused as `ParallelRunner` refuses them.
+    """
+
+    def prepared(self, pipeline: Pipeline, workers: int) -> AbstractContextManager[Pipeline]:
+        """Return the nodes that run in place of those of a pipeline, as long as the context is held."""
+        raise NotImplementedError
+
+    def _run(self, pipeline: Pipeline, catalog: Any, hook_manager: Any = None, run_id: str | None = None) -> None:
+        ParallelRunner._validate_nodes(pipeline.nodes)
+        with self.prepared(pipeline, self._get_required_workers_count(pipeline)) as nodes:
+            super()._run(nodes, catalog, hook_manager, run_id)
 
 
 class TypesOfParameters(TypeExtractor):
@@ -140,6 +159,11 @@ def request_pipelines(names: Collection[str] | None) -> None:
 def is_async(runner: AbstractRunner | None) -> bool:
     """Return whether a runner loads and saves in threads, which is a private attribute."""
     return getattr(runner, "_is_async", False)
+
+
+def most_workers(runner: ParallelRunner) -> int:
+    """Return the number of processes that a runner was given, which is a private attribute."""
+    return runner._max_workers
 
 
 def catalog_of(context: KedroContext, kind: type) -> CatalogProtocol:

@@ -4,7 +4,9 @@ import inspect
 import logging
 import os
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from multiprocessing import get_context
@@ -12,14 +14,14 @@ from typing import Any
 
 from kedro.framework import project
 from kedro.pipeline import Node, Pipeline
-from kedro.runner import ParallelRunner, SequentialRunner, ThreadRunner
+from kedro.runner import SequentialRunner
 from kedro.runner.task import Task
 
 from kedro_provenance import audit
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.datasets import is_in_memory, is_scratch
 from kedro_provenance.files.scratch import end_with_parent
-from kedro_provenance.kedro_internals import NodeByNodeRunner
+from kedro_provenance.kedro_internals import NodeByNodeRunner, PreparingRunner
 from kedro_provenance.plan import is_untracked, reasons_to_run, recipe_of, version_by
 from kedro_provenance.project import of_hooks
 from kedro_provenance.recipe import Recipe, StoredVersion
@@ -129,22 +131,21 @@ class IncrementalRunner(NodeByNodeRunner):
         return catalog.made_before(node.outputs, recipe.key) if is_known else None
 
 
-class ProcessRunner(ThreadRunner):
+class ProcessRunner(PreparingRunner):
     """Runs the functions of nodes in other processes; this one loads, saves and records in threads.
 
     So hooks are called as by any other runner, and data that are held in memory are those of this process.
     """
 
-    def _run(self, pipeline: Pipeline, catalog: Any, hook_manager: Any = None, run_id: str | None = None) -> None:
-        ParallelRunner._validate_nodes(pipeline.nodes)  # what cannot be sent is named
+    @contextmanager
+    def prepared(self, pipeline: Pipeline, workers: int) -> Iterator[Pipeline]:
+        """Yield nodes whose functions run in a pool of processes."""
         context = get_context(os.environ.get("KEDRO_MP_CONTEXT") or None)
         package = None if context.get_start_method() == "fork" else project.PACKAGE_NAME
-        workers = self._get_required_workers_count(pipeline)
         with ProcessPoolExecutor(workers, context, initializer=begin_worker, initargs=(package,)) as pool:
             if pipeline.nodes:  # all processes begin before there are threads, of whose locks they would have copies
                 wait([pool.submit(time.sleep, 0.05) for _ in range(workers)])
-            nodes = Pipeline([in_process(node, pool) for node in pipeline.nodes])
-            super()._run(nodes, catalog, hook_manager, run_id)
+            yield Pipeline([in_process(node, pool) for node in pipeline.nodes])
 
 
 def begin_worker(package: str | None) -> None:

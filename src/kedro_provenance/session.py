@@ -26,7 +26,7 @@ from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.datasets import reusable
 from kedro_provenance.entries import ConfiguredCatalog
 from kedro_provenance.failures import RunRefusedError, modules_of
-from kedro_provenance.kedro_internals import TypedContext, catalog_of, is_async
+from kedro_provenance.kedro_internals import TypedContext, catalog_of, is_async, most_workers
 from kedro_provenance.parameters import soft_merge, with_copies
 from kedro_provenance.project import of_hooks
 from kedro_provenance.runner import IncrementalRunner, ProcessRunner
@@ -166,7 +166,7 @@ class ResumingSession(KedroSession):
         if runner is None or type(runner) is SequentialRunner:
             runner = IncrementalRunner(is_async(runner))
         elif type(runner) is ParallelRunner and not of_hooks("late_tags"):
-            runner = ProcessRunner(runner._max_workers)
+            runner = ProcessRunner(most_workers(runner))
         try:
             leave_out_unwritable_logs()
             with chdir(self.store["project_path"]):

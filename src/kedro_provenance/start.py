@@ -69,7 +69,7 @@ def require_runner(run: Run) -> None:
             f"This project does not run with {runner}. Nothing was written. Records of results and atomic saves need "
             "one process that calls the hooks and has the project's catalog, and the order of late_tags if it has any: "
             f"leave out --runner, or name {' or '.join(kinds[:2])}. ParallelRunner works in a project without "
-            "late_tags whose settings.py has `SESSION_CLASS = ResumingSession`."
+            "late_tags with Kedro 1.3 or later whose settings.py has `SESSION_CLASS = ResumingSession`."
         )
 
 

@@ -37,7 +37,7 @@ class WordWeights:
             return item_weights(words, regularization)
         diagonal = (np.float32(regularization) + (alone**2).sum(axis=0)).astype(np.float32)
         root = csr_array(diags_array(diagonal**-0.5) @ shared.T)
-        factor, core = csr_array(diags_array(diagonal**-0.5) @ root), inverse((root, 1.0))
+        factor, core = csr_array(diags_array(diagonal**-0.5) @ root), inverse(root, 1.0)
         own = _diagonal(factor, core @ factor.T)
         return cls(factor, core, own, 1 / (1 / diagonal - own))
 
@@ -79,7 +79,7 @@ def item_weights(user_items: csr_array, regularization: float, prior: Prior | No
                [0.67, 0.  , 0.  ],
                [0.  , 0.  , 0.  ]], dtype=float32)
     """
-    return weights_of_inverse(inverse((user_items, regularization)), regularization, prior)
+    return weights_of_inverse(inverse(user_items, regularization), regularization, prior)
 
 
 def gram(user_items: csr_array) -> np.ndarray:
@@ -96,9 +96,8 @@ def gram(user_items: csr_array) -> np.ndarray:
     return products
 
 
-def inverse(regression: tuple[csr_array, float]) -> np.ndarray:
+def inverse(user_items: csr_array, regularization: float) -> np.ndarray:
     """Return P of `item_weights` from X and the regularization, float32, shape (items, items)."""
-    user_items, regularization = regression
     is_taken = np.bincount(user_items.indices, minlength=user_items.shape[1]) > 0
     if is_taken.all():
         return inverse_of_gram(gram(user_items), regularization)

@@ -214,7 +214,7 @@ def _closed_form(training: Training, settings: LinearSettings, words: csr_array 
         prior = of_words * np.float32(settings.text_weight)
 
     def made() -> np.ndarray:
-        return ease.inverse((training.user_items, regularization))
+        return ease.inverse(training.user_items, regularization)
 
     inverse = training.once(("inverse", regularization), made).copy() if training.items <= MOST_TAKEN else made()
     return ease.weights_of_inverse(inverse, regularization, prior)
