@@ -1048,16 +1048,31 @@ def test_what_happens_is_counted(client):
 
 def test_the_same_verbs_are_tools_of_the_model_context_protocol(client):
     pytest.importorskip("mcp")
-    calls = [("add_event", {"user": "1", "item": "3", "rating": 5}), ("user", {"user": "1"}), ("user", {"user": "111"})]
+    visitor = {"history": [{"item": "3", "rating": 5}], "n": 3, "exclude": ["9"], "include_seen": True}
+    candidates = {"user": "1", "candidates": ["3", "5", "7", "9"], "exclude": ["5"], "include_seen": True}
+    calls = [
+        ("add_event", {"user": "1", "item": "3", "rating": 5}),
+        ("user", {"user": "1"}),
+        ("user", {"user": "111"}),
+        ("put_item", {"item": "7", "columns": {"withdrawn": True}}),
+        ("recommend", visitor),
+        ("recommend", candidates),
+        ("recommend", {"user": "1"} | visitor),
+    ]
     headers = {"accept": "application/json, text/event-stream"}
     answers = []
     for name, arguments in calls:
         params = {"name": name, "arguments": arguments}
         body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
         answers.append(client.post("/mcp", json=body, headers=headers).json()["result"])
-    assert json.loads(answers[1]["content"][0]["text"])["latest"][0]["item"] == "3"
+    texts = [answer["content"][0]["text"] for answer in answers]
+    assert json.loads(texts[1])["latest"][0]["item"] == "3"
     assert answers[2]["isError"]
-    assert "Did you mean 11" in answers[2]["content"][0]["text"]
+    assert "Did you mean 11" in texts[2]
+    for text, asked in zip(texts[4:6], (visitor, candidates), strict=True):
+        assert json.loads(text)["items"] == client.post("/recommend", json=asked | {"explain": True}).json()["items"]
+    assert {each["item"] for each in json.loads(texts[5])["items"]} == {"3", "9"}  # 7 is withdrawn
+    assert "give either a user or a history" in texts[6]
 
 
 def test_sighup_has_the_model_loaded_again():

@@ -26,7 +26,7 @@ from reclora_kedro.serving.page import Page
 from reclora_kedro.serving.problems import ProblemError, faults_of, invalid_request, unknown
 from reclora_kedro.serving.routes import Json, Routes
 from reclora_kedro.serving.service import CLOSING_SHARE, ReloadRefusedError, RequestExpiredError, Service
-from reclora_kedro.serving.shapes import Events, Recommend, Score
+from reclora_kedro.serving.shapes import Events, Recommend, Score, SentItems
 
 logger = logging.getLogger(__name__)
 
@@ -185,19 +185,25 @@ def _add_tools(app: FastAPI, routes: Routes) -> AbstractAsyncContextManager[Any]
 
     @tool
     async def recommend(
-        user: str | int,
+        user: str | int | None = None,
         n: int = 10,
-        model: str | None = None,
+        history: list[dict[str, Any]] | None = None,
+        candidates: list[str | int] | None = None,
+        exclude: list[str | int] | None = None,
         filter: dict[str, Any] | None = None,
         rules: list[dict[str, Any]] | None = None,
+        include_seen: bool = False,
+        model: str | None = None,
     ) -> Json:
-        """Recommend items to a user, with reasons.
+        """Recommend items to a user, or to a visitor with a `history` such as [{"item": "50"}], with reasons.
 
-        `filter` has allowed values by field of items, such as {"genres": ["War"]}, and `rules` order and fill the list,
-        such as [{"boost": {"genres": ["War"]}, "places": 5}].
+        Lists have only `candidates`, and nothing of `exclude`, both ids of items. `filter` has allowed values by field
+        of items, such as {"genres": ["War"]}, and `rules` order and fill the list, such as [{"boost": {"genres":
+        ["War"]}, "places": 5}].
         """
-        body = {"user": user, "n": n, "model": model, "filter": filter or {}, "rules": rules, "explain": True}
-        return await routes.recommend(Recommend.model_validate(body))
+        given = {"user": user, "n": n, "history": history, "candidates": candidates, "rules": rules, "model": model}
+        own = {"exclude": exclude or [], "filter": filter or {}, "include_seen": include_seen, "explain": True}
+        return await routes.recommend(Recommend.model_validate(given | own))
 
     @tool
     async def score(user: str | int, items: list[str | int], model: str | None = None) -> Json:
@@ -215,6 +221,15 @@ def _add_tools(app: FastAPI, routes: Routes) -> AbstractAsyncContextManager[Any]
         """Store that a user took an item; it counts in the next answer. `columns` are those that the log declares."""
         event = (columns or {}) | {"user": user, "item": item, "rating": rating, "clicked": clicked}
         return await routes.add_events(Events.model_validate({"events": [event]}))
+
+    @tool
+    async def put_item(item: str | int, title: str | None = None, columns: dict[str, Any] | None = None) -> Json:
+        """Add an item, which the next answer finds by its texts, or change one, such as its price in `columns`.
+
+        With `withdrawn` true in `columns`, nobody gets it.
+        """
+        sent = (columns or {}) | {"item": item, "title": title}
+        return await routes.change_items(SentItems.model_validate({"items": [sent]}))
 
     @tool
     async def user(user: str | int) -> Json:
