@@ -9,6 +9,7 @@ import pytest
 from circle_log import circle_log
 from named import PARAMETERS
 from reclora_kedro.candidates.item_knn import ItemKnn, ItemKnnConfig
+from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.popularity import PopularityConfig
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.evaluation.bootstrap import Bootstrap
@@ -17,6 +18,7 @@ from reclora_kedro.recommendation import second_stage
 from reclora_kedro.recommendation.choice import MethodChoice, chosen_method, halves_of_users
 from reclora_kedro.recommendation.chosen import Choice, choice_before, stored_choice
 from reclora_kedro.recommendation.config import RecommendationConfig
+from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.recommendation.second_stage import SecondStage
 
 BOOTSTRAP = Bootstrap(confidence=0.95, seed=0).model_copy(update={"samples": 200})
@@ -35,6 +37,7 @@ def record(model, ndcg, p_adjusted=None, rows=900):
     return {"model": model, "k": 10, "rows": rows, "ndcg": ndcg, "p_adjusted": p_adjusted}
 
 
+STAGE = SecondStage()
 ALIKE = "item_knn", "it has NDCG@10 0.240 on 900 validation likes, and ranker (0.300) is not significantly better"
 
 
@@ -101,6 +104,30 @@ def log():
 def choose(log, before=None, **changes):
     given = {"log": log, "config": config(**changes), "configs": CONFIGS, "bootstrap": BOOTSTRAP}
     return MethodChoice(**given, in_use=before).choose()
+
+
+def test_by_the_published_protocol_the_second_stage_reads_neither_times_nor_the_order_within_a_second(monkeypatch):
+    """Other times in the same order, and another order within each user's second of two events, change nothing."""
+    log, seen = circle_log(seed=2).with_embeddings(np.random.default_rng(1).normal(size=(21, 3))), []
+    monkeypatch.setattr(SecondStage, "learned", lambda reader, moments, *_: seen.append((reader, moments)) or STAGE)
+    monkeypatch.setitem(CONFIGS, "popularity", PopularityConfig(days=(11,)))
+    events, published = log.sequences, config(protocol="published")
+    user, place = np.divmod(np.arange(len(events.item_index)), 5)
+    tied, swapped = np.array([0, 1, 1, 3, 4])[place], np.arange(len(place)) + np.array([0, 1, -1, 0, 0])[place]
+    others = np.where(place == 0, user, 1000 * tied) * 1000
+    for second, order in ((tied, slice(None)), (tied, swapped), (others, slice(None))):
+        sequences = replace(events, timestamp=second, item_index=events.item_index[order])
+        samples = log.samples.with_columns(timestamp=pl.Series(second[log.samples["event"].to_numpy()]))
+        each = replace(log, sequences=sequences, samples=samples)
+        chosen, _ = choose(each, protocol="published")
+        measured = FittedRecommender.from_choice(Training.from_split(each), chosen, published)
+        seen.append((measured.reader, seen[-1][1]))
+    first, *others = [reader.read(moments) for reader, moments in seen]
+    assert first.features["cosine_last"].n_unique() > 20
+    for each in others:
+        np.testing.assert_array_equal(each.item, first.item)
+        for name in first.features.columns:
+            np.testing.assert_allclose(each.features[name], first.features[name], atol=1e-5, err_msg=name)
 
 
 def test_likes_of_other_users_than_those_that_taught_choose_the_method(log, monkeypatch):

@@ -9,10 +9,11 @@ import polars as pl
 from reclora_kedro.history.fields import number_names
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.retrieval import unit_vectors
-from reclora_kedro.history.sequences import Sequences, TimeLog
+from reclora_kedro.history.sequences import Sequences, TimeLog, first_not_before
 from reclora_kedro.ingestion.plausible_times import SECONDS_PER_DAY
 
 LATEST = 5  # events whose items' vectors are compared with those of pairs
+MOST_TIED = 50  # the same, and those of the second of the fifth latest one, where seconds have no order
 TREND_DAYS = 30
 PAIRS_AT_ONCE = 2**12  # whose vectors are compared at once
 
@@ -23,9 +24,9 @@ class ItemFacts:
     Further ones are of what a log declares. A number of the items is that of the pair's item, and how far it lies above
     those of the user's latest ones. A column of the events is that of the latest one, for numbers also the mean.
 
-    Without a shared clock, all known events count at any moment, and ages are 0. Item embeddings are compared if the
-    log has any. `is_training_event` says which events count, shape (events,), None for all, and `delay` from which age,
-    in seconds.
+    Without a shared clock, all known events count at any moment, ages are 0, and cosines see no order within a second.
+    Item embeddings are compared if the log has any. `is_training_event` says which events count, shape (events,), None
+    for all, and `delay` from which age, in seconds.
     """
 
     def __init__(self, log: InteractionLog, is_training_event: np.ndarray | None = None, delay: float = 0) -> None:
@@ -70,7 +71,7 @@ class ItemFacts:
             timed = ("recent_events", "days_since_item", "item_age", "days_since_event")
             features |= {name: np.zeros(len(now)) for name in timed}
         if self._vectors is not None:
-            cosines = self._cosines(events, item, np.maximum(start, end - LATEST), end)
+            cosines = self._cosines(events, item, start, end)
             features |= {"cosine_last": cosines[:, 0], "cosine_latest": cosines[:, 1]}
         return features | self._declared(events, item, start, end)
 
@@ -100,19 +101,28 @@ class ItemFacts:
         return features
 
     def _cosines(self, events: Sequences, item: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-        """Return the cosine with the item of the last event, and the greatest with the latest ones: (pairs, 2)."""
+        """Return the cosine with the item of the last event, and the greatest with the latest ones: (pairs, 2).
+
+        Without a shared clock, the first is the mean over the events of the last second.
+        """
         assert self._vectors is not None  # the caller has asked
-        cosines = np.zeros((len(item), 2), dtype=np.float32)
-        if not len(events.item_index):
+        cosines, seconds = np.zeros((len(item), 2), dtype=np.float32), events.timestamp
+        if not len(seconds):
             return cosines
+        last, latest = np.maximum(start, end - 1), np.maximum(start, end - LATEST)
+        if not self._has_clock:
+            last, latest = (
+                np.maximum(first_not_before(seconds.take(each, mode="clip"), seconds, start, end), end - MOST_TIED)
+                for each in (last, latest)
+            )
         for first in range(0, len(item), PAIRS_AT_ONCE):
             rows = slice(first, first + PAIRS_AT_ONCE)
-            place = end[rows, None] - 1 - np.arange(LATEST)
-            is_event = place >= start[rows, None]
-            latest = self._vectors[events.item_index[np.where(is_event, place, 0)]]
-            of_events = np.einsum("nkd,nd->nk", latest, self._vectors[item[rows]], optimize=True)
-            of_events = np.where(is_event, of_events, -np.inf)
-            best = np.stack([of_events[:, 0], of_events.max(axis=1)], axis=1)
+            place = end[rows, None] - 1 - np.arange((end - latest)[rows].max(initial=1))
+            is_event, is_last = (place >= each[rows, None] for each in (latest, last))
+            vectors = self._vectors[events.item_index[np.where(is_event, place, 0)]]
+            of_events = np.einsum("nkd,nd->nk", vectors, self._vectors[item[rows]], optimize=True)
+            mean = np.where(is_last, of_events, 0).sum(axis=1) / np.maximum(is_last.sum(axis=1), 1)
+            best = np.stack([mean, np.where(is_event, of_events, -np.inf).max(axis=1)], axis=1)
             cosines[rows] = np.where(is_event[:, :1], best, 0)
         return cosines
 

@@ -72,7 +72,8 @@ class MethodChoice:
         """
         config, likes = self.config, ValidationLikes.draw(self.log, self.config)
         config.check_ids(self.log.users, self.log.items)  # here alone, as rules are read at many places
-        training = Training.from_split(self.log, retriever=self.retriever, engine=self.engine)
+        known = self.log.training_events()
+        training = Training(config.as_read(self.log), known, self.retriever, engine=self.engine)
         sources = settings_of_sources(config, self.configs, training, likes.settings, config.protocol == "live")
         kind, reason = config.method, "the settings name this method"
         choice = Choice(kind="fusion" if kind == "validation" else kind, order=config.order, sources=sources)

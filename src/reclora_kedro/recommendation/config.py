@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase, translate
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -13,6 +14,7 @@ from pydantic import AfterValidator, Field, model_validator
 from kedro_provenance.errors import Fault, Parameter, Sibling, Value, worded
 from kedro_provenance.parameters import Block, nearest_path
 from reclora_kedro.candidates import ITEM_MODELS
+from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.taken_items import Rules
 from reclora_kedro.ingestion.config import WITHDRAWN
 from reclora_kedro.ingestion.ids import listed, typed
@@ -99,6 +101,10 @@ class RecommendationConfig(Block):
     def under(self, rules: Sequence[Rule] | None) -> Self:
         """Return the settings with other rules; None for these."""
         return self if rules is None else self.model_copy(update={"rules": tuple(rules)})
+
+    def as_read(self, log: InteractionLog) -> InteractionLog:
+        """Return a log as models read it: under the published protocol without a clock, whose times hold no ages."""
+        return log if self.protocol == "live" else replace(log, shared_clock=False)
 
     def rules_of(self, items: pl.DataFrame) -> Rules:
         return Rules(self.repeat, self.excluded(items))

@@ -69,7 +69,7 @@ class FittedRecommender:
             popularity=popularity or Popularity.fit(training, PopularitySettings()),
             knn=knn or ItemKnn.fit(training, ItemKnnSettings()),
             order=training.order,
-            facts=ItemFacts(training.log, training.is_training_event),
+            facts=ItemFacts(config.as_read(training.log), training.is_training_event),
             rules=config.rules_of(training.log.items),
             lens=lens,
         )
