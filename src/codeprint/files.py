@@ -110,10 +110,10 @@ def paths_at(address: str) -> list[Path]:
     return []
 
 
-def files_in(folder: Path) -> Iterator[Path]:
-    """Yield all files in a folder and below, also behind symbolic links, in the order of their paths."""
-    files, seen = [], set()
-    for place, folders, names in os.walk(folder, followlinks=True):
+def files_in(path: Path) -> Iterator[Path]:
+    """Yield a file, or all files in a folder and below, also behind symbolic links, in the order of their paths."""
+    files, seen = [path], set()
+    for place, folders, names in os.walk(path, followlinks=True):
         if (real := os.path.realpath(place)) in seen:  # a link to a folder that it lies in
             folders.clear()
             continue

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,13 @@ from kedro.io import AbstractDataset
 from kedro.io.core import parse_dataset_definition
 from parse import parse
 
+from codeprint.files import files_in
 from kedro_provenance.aliases import is_alias
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.datasets import is_scratch
 from kedro_provenance.files.atomic import remove_folder
-from kedro_provenance.files.scratch import scratch_folder
 from kedro_provenance.files.storage import (
     ADDRESSES,
-    download,
     is_remote,
     names_in,
     remove,
@@ -99,17 +99,6 @@ class ArchivedVersion:
             if not inputs:
                 ends.add(name)
         return met, ends
-
-    def files(self, suffix: str) -> Iterator[Path]:
-        """Yield its files with this suffix; copies from an object storage last until the next one."""
-        if not is_remote(self.address):
-            yield from sorted(Path(self.address).rglob(f"*{suffix}"))
-            return
-        for name in states(self.address, self.options):
-            if name.endswith(suffix):
-                with scratch_folder() as folder:
-                    download(self.address, self.options, [name], Path(folder))
-                    yield Path(folder, name)
 
     def erase(self) -> None:
         """Remove it as a whole, or raise OSError."""
@@ -203,6 +192,20 @@ def placeholders_at(address: str, options: Mapping[str, Any]) -> list[dict[str, 
     with storage_at(address, options) as (storage, path):
         parsed = (parse(path, place.rstrip("/")) for place in sorted(storage.glob(re.sub(r"\{\w+\}", "*", path))))
         return [each.named for each in parsed if each]
+
+
+def bytes_freed(removed: Iterable[ArchivedVersion]) -> dict[str, int]:
+    """Return how many bytes are freed by a removal, by entry; a file with links counts once none of them is left."""
+    freed, links = Counter[str](), Counter[tuple[int, int]]()
+    for each in removed:
+        if is_remote(each.address):
+            freed[each.entry] += sum(size for size, _ in states(each.address, each.options).values())
+            continue
+        for file in files_in(Path(each.address)) if each.address else ():
+            status = file.lstat()
+            links[inode := (status.st_dev, status.st_ino)] += 1
+            freed[each.entry] += status.st_size * (links[inode] == status.st_nlink)
+    return dict(freed)
 
 
 def type_of(entry: Mapping[str, Any]) -> type[AbstractDataset]:

@@ -246,8 +246,7 @@ class AtomicCatalog(ConfiguredCatalog):
 
 def kinds_of(path: Path) -> tuple[str, ...]:
     """Return the project's classes and functions that loading the files of data would import."""
-    files = files_in(path) if path.is_dir() else [path]
-    return tuple(sorted({kind for file in files for kind in pickled_kinds(file, project_packages())}))
+    return tuple(sorted({kind for file in files_in(path) for kind in pickled_kinds(file, project_packages())}))
 
 
 def kinds_among(data: Any) -> tuple[str, ...]:

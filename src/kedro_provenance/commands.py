@@ -21,7 +21,7 @@ from kedro.utils import find_kedro_project
 from rich.console import Console
 
 from codeprint.files import files_in
-from kedro_provenance.archive import Archive, ArchivedVersion
+from kedro_provenance.archive import Archive, ArchivedVersion, bytes_freed
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.erasure import described, erase, find_results
 from kedro_provenance.failures import RunRefusedError
@@ -191,18 +191,14 @@ def viz_events(steps: Sequence[Step], catalog: AtomicCatalog) -> Iterator[dict[s
         seconds = max((version.seconds for version in stored.values() if version), default=0.0)
         yield {"event": "after_node_run", **about, "duration": seconds, "status": "success"}
         for name, version in stored.items():
-            size = size_of(version.folder) if version and version.folder else 0
+            files = files_in(version.folder) if version and version.folder else ()
+            size = sum(file.stat().st_size for file in files if file.name != RECORD)
             yield {"event": "after_dataset_saved", **loaded_or_saved(name), "size": size}
     if outdated := sum(bool(step.reasons) for step in steps):
         error = f"{outdated} of {len(steps)} nodes are out of date"
         yield {"event": "on_pipeline_error", "error": error, "timestamp": now}
     else:
         yield {"event": "after_pipeline_run", "timestamp": now}
-
-
-def size_of(path: Path) -> int:
-    """Return the bytes of a file, or of all files in a folder."""
-    return sum(file.stat().st_size for file in (files_in(path) if path.is_dir() else [path]) if file.name != RECORD)
 
 
 @command("why", click.argument("node"), pipelines_option)
@@ -308,15 +304,12 @@ def newest_until(run_id: str, entry: str, versions: Sequence[ArchivedVersion]) -
     return max(earlier, key=lambda each: str(each.version), default=None)
 
 
-keep_option = click.option(
-    "--keep", type=click.IntRange(min=1), required=True, help="Newest versions per entry to keep."
+@command(
+    "gc",
+    click.option("--keep", type=click.IntRange(min=1), required=True, help="Newest versions per entry to keep."),
+    click.option("--cache", "of_cache", is_flag=True, help="Remove versions in the shared cache instead."),
+    yes_option,
 )
-
-
-cache_option = click.option("--cache", "of_cache", is_flag=True, help="Remove versions in the shared cache instead.")
-
-
-@command("gc", keep_option, cache_option, yes_option)
 def collect_garbage(keep: int, of_cache: bool, yes: bool, env: str | None, as_json: bool) -> None:
     """Remove versions that are neither among the newest nor used by an alias."""
     with opened(env) as run:
@@ -355,13 +348,16 @@ def remove(
     removed: Sequence[ArchivedVersion], in_use: Collection[tuple[str, str]], yes: bool, run: Run
 ) -> tuple[dict[str, Any], list[str]]:
     """Remove stored data if they are to be, and the lineage that no record names any more; return what to print."""
-    said = f"{len(removed)} versions would go: add --yes to remove them."
+    freed = bytes_freed(removed)
+    what = f"{len(removed)} versions, {sum(freed.values()):,} bytes"
+    said = f"{what}, would go: add --yes to remove them."
     if yes:
         lock_data(run)
-        said = f"{len(removed)} versions are removed, see {erase(removed, in_use, run.data / CERTIFICATES, run)}."
+        said = f"{what}, are removed, see {erase(removed, in_use, run.data / CERTIFICATES, run)}."
         prune(run.data / FOLDER / LINEAGE, states_in_records(run))
-    output = {"removed" if yes else "would_remove": [described(each) for each in removed]}
-    return output, [*(each.address for each in removed), said]
+    output = {"removed" if yes else "would_remove": [described(each) for each in removed], "bytes": freed}
+    sizes = (f"{entry}: {size:,} bytes" for entry, size in freed.items())
+    return output, [*(each.address for each in removed), *sizes, said]
 
 
 def states_in_records(run: Run) -> set[str]:

@@ -75,18 +75,16 @@ def describe(ids: Iterable[str], source: Path | None, folder: Path) -> None:
             write_cached(file, json.dumps(each.described()).encode())
 
 
-def prune(folder: Path, ids: Iterable[str]) -> int:
-    """Remove from a folder all states but those with these ids and what they were made of; return how many."""
+def prune(folder: Path, ids: Iterable[str]) -> None:
+    """Remove from a folder all states but those with these ids and what they were made of."""
     left, kept = [*ids], set[str]()
     while left:
         if (id := left.pop()) not in kept:
             kept.add(id)
             with suppress(FileNotFoundError):
                 left += _ancestor(id, folder).parents
-    removed = [file for file in folder.glob("*.json") if file.stem not in kept]
-    for file in removed:
+    for file in [file for file in folder.glob("*.json") if file.stem not in kept]:
         file.unlink()
-    return len(removed)
 
 
 def parse_ancestor(described: Mapping[str, Any], folder: Path | None = None) -> Ancestor:

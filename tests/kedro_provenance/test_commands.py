@@ -15,6 +15,7 @@ from kedro_viz.api.rest.responses.run_events import transform_events_to_structur
 
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.files.digests import digest
+from kedro_provenance.recipe import FILE
 from kedro_provenance.tracing import with_makers
 from small_project import by_kedro, by_settings, commanded, edit, erase_and_die, make_project, ran
 
@@ -43,6 +44,7 @@ def test_commands_say_what_is_out_of_date_and_what_it_was_made_of(tmp_path):
     assert status.pipeline.error.message == "1 of 2 nodes are out of date"
     assert ran(by_settings, folder, only_missing_outputs=True) == ["total"]
     second = max(path.name for path in (folder / "data/03_primary/totals.parquet").iterdir())
+    of_first = sum(file.stat().st_size for file in (folder / "data/03_primary/totals.parquet" / first).iterdir())
     compared, equal, no_run, kept, removed, forced, again = ran(
         commanded, folder, f"diff {first} {second} --json", f"diff {second} {second}", f"diff {first} 2020-01-01",
         "gc --keep 1", "gc --keep 1 --yes --json",
@@ -52,8 +54,9 @@ def test_commands_say_what_is_out_of_date_and_what_it_was_made_of(tmp_path):
     assert equal == "Their results are equal.\n"
     assert "There is no result of a run 2020-01-01. The newest runs with results are: " in no_run
     assert second in no_run
-    assert "1 versions would go: add --yes" in kept
+    assert f"totals: {of_first:,} bytes\n1 versions, {of_first:,} bytes, would go: add --yes" in kept
     assert [each["version"] for each in removed["removed"]] == [first]
+    assert removed["bytes"] == {"totals": of_first}
     assert [path.name for path in (folder / "data/03_primary/totals.parquet").iterdir()] == [second]
     assert forced == {"forced": ["clean"]}
     assert again[0]["reasons"] == ["it was named by `kedro provenance force`"]
@@ -157,6 +160,23 @@ def test_gc_removes_the_lineage_that_no_record_names(tmp_path):
     assert ran(by_settings, folder, only_missing_outputs=True) == []
 
 
+def test_gc_counts_a_file_with_links_once_none_of_them_is_left(tmp_path):
+    folder = make_project(tmp_path)
+    assert ran(by_settings, folder) == ["clean", "total"]
+    for old, new, made in (("1.2", "2", ["total"]), ("2", "1.2", [])):
+        edit(folder, "conf/base/parameters.yml", old, new)
+        assert ran(by_settings, folder, only_missing_outputs=True) == made
+    [first, second, third] = sorted((folder / "data/03_primary/totals.parquet").iterdir())
+    data, record = (
+        [path.joinpath(name).stat() for path in (first, second, third)] for name in ("totals.parquet", FILE)
+    )
+    assert data[0].st_ino == data[2].st_ino
+    records = sum(each.st_size for each in record[:2])
+    sizes = [each["bytes"] for each in ran(commanded, folder, "gc --keep 1 --json", "erase totals --json")]
+    both = {"totals": records + data[1].st_size}
+    assert sizes == [both, {"totals": both["totals"] + record[2].st_size + data[0].st_size}]
+
+
 ERASE = "erase data/01_raw/orders.csv"
 
 
@@ -171,7 +191,9 @@ def test_erase_removes_what_was_made_of_earlier_data_and_nothing_else(tmp_path, 
     folder = make_project(tmp_path, kind)
     (folder / "conf/base/globals.yml").write_text(f"cache: {tmp_path}/data/cache\n")
     assert ran(by_settings, folder) == ["clean", "total"]
-    assert ran(commanded, folder, f"{ERASE} --json") == [{"would_remove": []}]  # what is now is its owner's
+    assert ran(commanded, folder, f"{ERASE} --json") == [
+        {"would_remove": [], "bytes": {}}
+    ]  # what is now is its owner's
     before = contents(folder)
     edit(folder, "data/01_raw/orders.csv", "2,5", "2,6.4")
     if kind in ("versions", "memory"):
@@ -195,7 +217,7 @@ def test_erase_removes_what_was_made_of_earlier_data_and_nothing_else(tmp_path, 
     }
     assert certificates[-1]["removed"] == said["removed"]
     assert certificates[-1].pop("digest_of_the_above") == digest(certificates[-1])
-    assert ran(commanded, folder, f"{ERASE} --json") == [{"would_remove": []}]
+    assert ran(commanded, folder, f"{ERASE} --json") == [{"would_remove": [], "bytes": {}}]
     again = ran(by_settings, folder, only_missing_outputs=True)
     assert again == ([] if kind in ("versions", "memory") else ["clean", "total"])
 

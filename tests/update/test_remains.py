@@ -15,6 +15,7 @@ from reclora_kedro.pipelines.forget.nodes import show_remains
 from reclora_kedro.update.config import ForgetConfig
 from reclora_kedro.update.remains import (
     Forgotten,
+    files_of,
     files_that_name,
     find_remains,
     models_that_name,
@@ -30,17 +31,14 @@ class Stored:
 
     entry: str
     content: str
-    folder: object = None
-    address: str = ""
+    address: str = "absent"
     sources: tuple[str, ...] = ()
     updates: str | None = None
     layer: str = "models"
     version: str | None = "1"
     parameters: dict = field(default_factory=dict)
     told: bool = True
-
-    def files(self, suffix):
-        return sorted(self.folder.glob(f"*{suffix}")) if self.folder else []
+    options: dict = field(default_factory=dict)
 
     def comes_from(self, contents, earlier=None):
         if not self.told:
@@ -60,13 +58,13 @@ def stored(tmp_path):
         folder = tmp_path / content
         folder.mkdir()
         pl.DataFrame(columns).write_parquet(folder / f"{entry}.parquet")
-        return Stored(entry, content, folder, ("raw_interactions",))
+        return Stored(entry, content, str(folder), ("raw_interactions",))
 
     def with_report(content, text):
         folder = tmp_path / content
         folder.mkdir()
         (folder / "report.json").write_text(text)
-        return Stored("report", content, folder, ("users1",), layer="reporting")
+        return Stored("report", content, str(folder), ("users1",), layer="reporting")
 
     return [
         with_table("users", "users1", user_id=[41, 42]),
@@ -199,6 +197,15 @@ def test_objects_of_a_storage_are_searched(bucket):
         assert files_that_name(address, bucket.options, forgotten) == {
             f"{bucket.address}/team/lists.csv": "names a user"
         }
+
+
+def test_files_of_a_version_in_a_storage_are_read_one_after_the_other(bucket):
+    for name in ("a.json", "b.json", "c.csv"):
+        bucket.put(f"lens/1/{name}", name.encode())
+    version = Stored("lens", "lens1", f"{bucket.address}/lens/1", options=bucket.options)
+    assert [(file.name, file.read_bytes()) for file in files_of(version, ".json")] == [
+        ("a.json", b"a.json"), ("b.json", b"b.json")
+    ]  # fmt: skip
 
 
 def test_files_that_name_a_user(tmp_path):

@@ -149,7 +149,7 @@ def require_negatives(ingestion: IngestionConfig, history: "HistoryConfig") -> N
 def require_whole_parts(name: str, filepath: str) -> None:
     """Raise ValueError if one of a table's parquet files is empty, which polars would skip."""
     for path in paths_at(filepath):
-        for part in files_in(path) if path.is_dir() else [path]:
+        for part in files_in(path):
             if not part.stat().st_size and not part.name.startswith(("_", ".")):  # Spark leaves an empty _SUCCESS
                 raise ValueError(f"{name}: {part} is empty: copy or download this part again.")
 

@@ -176,7 +176,7 @@ class Remains:
 
 def stored_users(versions: Iterable[ArchivedVersion], journal: pl.DataFrame) -> set[str]:
     """Return the ids, as texts, of the canonical users and those of new interactions and of the service's journal."""
-    files = (file for each in versions if each.entry in KNOWN_BY for file in each.files(".parquet"))
+    files = (file for each in versions if each.entry in KNOWN_BY for file in files_of(each, ".parquet"))
     tables = chain([journal], (pl.read_parquet(file, columns=["user_id"]) for file in files))
     return {user for table in tables for user in table["user_id"].unique().cast(pl.String)} - {""}  # of the items sent
 
@@ -184,7 +184,7 @@ def stored_users(versions: Iterable[ArchivedVersion], journal: pl.DataFrame) -> 
 def items_of(users: Collection[str], versions: Iterable[ArchivedVersion]) -> set[str]:
     """Return the ids of the items of users in any stored version of the canonical interactions, as texts."""
     items = set[str]()
-    for file in (file for each in versions if each.entry == "interactions" for file in each.files(".parquet")):
+    for file in (file for each in versions if each.entry == "interactions" for file in files_of(each, ".parquet")):
         rows = pl.scan_parquet(file).filter(pl.col("user_id").cast(pl.String).is_in(sorted(users)))
         items |= set(rows.select(pl.col("item_id").cast(pl.String).unique()).collect(engine="streaming")["item_id"])
     return items
@@ -198,7 +198,7 @@ def find_remains(versions: Sequence[ArchivedVersion], forgotten: Forgotten) -> R
     """
     names: dict[str, bool] = {}  # by the content of a version with ids, whether it names them
     for version in versions:
-        tables = map(pl.scan_parquet, version.files(".parquet"))
+        tables = map(pl.scan_parquet, files_of(version, ".parquet"))
         named = [each for table in tables if (each := forgotten.in_table(table)) is not None]
         if named and version.version is not None:
             names[version.content] = any(named)
@@ -235,12 +235,17 @@ def files_that_name(
     return found
 
 
-def _files_at(address: str, options: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
+def files_of(version: ArchivedVersion, suffix: str) -> Iterator[Path]:
+    """Yield the files of a version with this suffix; copies from an object storage last until the next one."""
+    yield from (file for path, file in _files_at(version.address, version.options, suffix))
+
+
+def _files_at(address: str, options: Mapping[str, Any], suffix: str = "") -> Iterator[tuple[str, Path]]:
     if not is_remote(address):
-        files = sorted(Path(address).rglob("*")) if Path(address).is_dir() else [Path(address)]
+        files = sorted(Path(address).rglob(f"*{suffix}")) if Path(address).is_dir() else [Path(address)]
         yield from ((str(file), file) for file in files if file.is_file())
         return
-    for name in states(address, options):
+    for name in (name for name in states(address, options) if name.endswith(suffix)):
         folder, _, file = f"{address}/{name}".rstrip("/").rpartition("/")
         with scratch_folder() as scratch:
             download(folder, options, [file], Path(scratch))
@@ -305,7 +310,7 @@ def _holds_rows(version: ArchivedVersion, forgotten: Forgotten, names: Mapping[s
     if version.content in names:
         return names[version.content]
     if version.layer == REPORTS or _is_one_of(version, WITHOUT_ROWS):
-        return any(forgotten.in_file(file) for suffix in (".json", *TEXTS) for file in version.files(suffix))
+        return any(forgotten.in_file(file) for suffix in (".json", *TEXTS) for file in files_of(version, suffix))
     return _was_made_of_rows(version, names)
 
 
