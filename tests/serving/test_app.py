@@ -1048,7 +1048,7 @@ def test_what_happens_is_counted(client):
 
 def test_the_same_verbs_are_tools_of_the_model_context_protocol(client):
     pytest.importorskip("mcp")
-    visitor = {"history": [{"item": "3", "rating": 5}], "n": 3, "exclude": ["9"], "include_seen": True}
+    visitor = {"history": [{"item": "3", "rating": 5, "time": 1_700_000_000}], "n": 3, "exclude": ["9"]}
     candidates = {"user": "1", "candidates": ["3", "5", "7", "9"], "exclude": ["5"], "include_seen": True}
     calls = [
         ("add_event", {"user": "1", "item": "3", "rating": 5}),
