@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ from kedro_provenance.datasets import is_scratch
 from kedro_provenance.files.atomic import remove_folder
 from kedro_provenance.files.storage import (
     ADDRESSES,
+    Listings,
+    StorageError,
     is_remote,
-    names_in,
     remove,
     states,
-    storage_at,
     storage_options,
 )
 from kedro_provenance.layers import layer_of
@@ -118,21 +119,37 @@ class Archive:
         resolver, self._stores = catalog.config_resolver, stores
         names = [name for name in (*resolver.config, *resolver.list_patterns()) if not is_alias(name)]
         self._entries = {name: resolver.resolve_pattern(name) for name in names}
+        self._remote: dict[str, RemoteVersions] = {}  # by address; they remember records, which never change
 
     def versions(self) -> list[ArchivedVersion]:
-        """All versions, and the remains of interrupted nodes."""
-        listed = list[ArchivedVersion]()
+        """All versions, and the remains of interrupted nodes, in one listing of each folder."""
+        listed, listings = list[ArchivedVersion](), Listings()
         for pattern, entry in self._entries.items():
             address, options = entry.get("filepath"), storage_options(entry)
             if address and (entry.get("versioned") or is_scratch(type_of(entry))):
-                for names in placeholders_at(address, options):
-                    listed += versions_at(address.format_map(names), options, pattern.format_map(names), entry)
+                for names in placeholders_at(address, options, listings):
+                    place, name = address.format_map(names), pattern.format_map(names)
+                    listed += self._versions_at(place, options, name, entry, listings)
         for store in self._stores:
             for name, place in store.addresses():
                 # The catalog may have the entry no longer.
                 entry = next((entry for pattern, entry in self._entries.items() if parse(pattern, name)), {})
-                listed += versions_at(place, store.options, name, entry)
+                listed += self._versions_at(place, store.options, name, entry, listings)
         return list({each.address: each for each in reversed(listed)}.values())  # patterns match the names of others
+
+    def _versions_at(
+        self, place: str, options: Mapping[str, Any], name: str, entry: Mapping[str, Any], listings: Listings
+    ) -> Iterator[ArchivedVersion]:
+        """Yield the versions of an entry in a folder, or the folder if it has the remains of interrupted work."""
+        layer = layer_of(name, str(entry.get("filepath")), entry.get("metadata"))
+        is_work = bool(entry) and not entry.get("versioned") and is_scratch(type_of(entry))
+        versions = sorted(version for version in listings.names_in(place, options) if not version.startswith("."))
+        remote = self._remote.setdefault(place, RemoteVersions(place, options)) if is_remote(place) else None
+        if is_work and versions:
+            yield ArchivedVersion(name, layer, place, options, None)
+        for version in versions if not is_work else ():
+            stored = remote.stored(version) if remote else read_version(Path(place, version))
+            yield ArchivedVersion(name, layer, f"{place}/{version}", options, stored)
 
     def erase(self, erased: Collection[ArchivedVersion], in_use: Collection[tuple[str, str]]) -> None:
         """Remove versions one by one, in this order, or none of them if `require_erasable` raises."""
@@ -170,28 +187,22 @@ class Archive:
                         yield f"The catalog entry {name} reads {path}, which is {each.entry} {each.version}."
 
 
-def versions_at(
-    place: str, options: Mapping[str, Any], name: str, entry: Mapping[str, Any]
-) -> Iterator[ArchivedVersion]:
-    """Yield the versions of an entry in a folder, or the folder if it has the remains of an interrupted node's work."""
-    layer = layer_of(name, str(entry.get("filepath")), entry.get("metadata"))
-    is_work = bool(entry) and not entry.get("versioned") and is_scratch(type_of(entry))
-    versions = sorted(version for version in names_in(place, options) if not version.startswith("."))
-    remote = RemoteVersions(place, options) if is_remote(place) else None
-    if is_work and versions:
-        yield ArchivedVersion(name, layer, place, options, None)
-    for version in versions if not is_work else ():
-        stored = remote.stored(version) if remote else read_version(Path(place, version))
-        yield ArchivedVersion(name, layer, f"{place}/{version}", options, stored)
-
-
-def placeholders_at(address: str, options: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the values of the placeholders in an address at each existing place; a plain address is one place."""
-    if "{" not in address:
+def placeholders_at(address: str, options: Mapping[str, Any], listings: Listings) -> list[dict[str, str]]:
+    """Return the values of the placeholders in an address at each existing place; a plain local one is one place."""
+    if "{" not in address and not is_remote(address):
         return [{}]
-    with storage_at(address, options) as (storage, path):
-        parsed = (parse(path, place.rstrip("/")) for place in sorted(storage.glob(re.sub(r"\{\w+\}", "*", path))))
-        return [each.named for each in parsed if each]
+    parts = address.split("/")
+    first = next((position for position, part in enumerate(parts) if "{" in part), len(parts) - 1)
+    places = ["/".join(parts[:first])]
+    try:
+        for pattern in (re.sub(r"\{\w+\}", "*", part) for part in parts[first:]):
+            names = ((place, name) for place in places for name in sorted(listings.names_in(place, options)))
+            places = [f"{place}/{name}" for place, name in names if fnmatchcase(name, pattern)]
+    except StorageError:
+        if "{" in address:
+            raise
+        return [{}]  # whoever may not list the parent may list the place
+    return [each.named for each in (parse(address, place) for place in places) if each]
 
 
 def bytes_freed(removed: Iterable[ArchivedVersion]) -> dict[str, int]:

@@ -64,8 +64,8 @@ class RemoteVersions:
             except FileNotFoundError:
                 content = b""
             stored = parse_version(content, version)
-            if stored.recipe is None:
-                stored = replace(stored, content=digest(states(f"{self.address}/{version}", self.options)))
+            if stored.recipe is None:  # perhaps not yet
+                return replace(stored, content=digest(states(f"{self.address}/{version}", self.options)))
             self._stored[version] = stored
         return self._stored[version]
 

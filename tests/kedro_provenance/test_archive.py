@@ -4,6 +4,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from kedro_provenance.archive import Archive, ArchivedVersion, bytes_freed
 from kedro_provenance.catalog import AtomicCatalog
@@ -104,6 +105,43 @@ def test_versions_in_an_object_storage(tmp_path, monkeypatch):
     versions["users", "1"].erase()
     assert listed(archive(address)) == [("former_scores", "1"), ("users", "2")]
     assert not list((tmp_path / "cache").rglob("users.parquet/1"))
+
+
+def test_no_folder_of_an_object_storage_is_listed_twice_and_no_record_read_twice(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    address = f"memory://{tmp_path.name}"
+    save(address, "users", pl.DataFrame({"user_id": [1]}), "1")
+    save(address, "former_scores", [1], "1")
+    looked_at, ls, cat_file = [], MemoryFileSystem.ls, MemoryFileSystem.cat_file
+
+    def noted(method):
+        return lambda self, path, *args, **kwargs: looked_at.append(path) or method(self, path, *args, **kwargs)
+
+    monkeypatch.setattr(MemoryFileSystem, "ls", noted(ls))
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", noted(cat_file))
+    stored, root = archive(address), f"/{tmp_path.name}"
+    folders = [root, f"{root}/former_scores.json", f"{root}/users.parquet"]
+    records = [f"{folder}/1/provenance.json" for folder in folders[1:]]
+    assert listed(stored) == [("former_scores", "1"), ("users", "1")]
+    # Neither the missing folder of an entry nor what a pattern names has a listing of its own.
+    assert sorted(looked_at) == sorted([*folders, *records])
+    assert listed(stored) == [("former_scores", "1"), ("users", "1")]
+    assert sorted(looked_at) == sorted([*folders, *folders, *records])
+
+
+def test_whoever_may_not_list_the_parent_may_list_a_folder_of_versions(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    address, ls = f"memory://{tmp_path.name}", MemoryFileSystem.ls
+    save(address, "users", pl.DataFrame({"user_id": [1]}), "1")
+
+    def refused(self, path, *args, **kwargs):
+        if path == f"/{tmp_path.name}":
+            raise PermissionError("Access Denied")
+        return ls(self, path, *args, **kwargs)
+
+    monkeypatch.setattr(MemoryFileSystem, "ls", refused)
+    users = {"users": TABLE | {"filepath": f"{address}/users.parquet"}}
+    assert listed(Archive(AtomicCatalog.from_config(users))) == [("users", "1")]
 
 
 def test_what_is_in_use_stays(data):

@@ -125,6 +125,20 @@ def names_in(folder: str, options: Mapping[str, Any]) -> list[str]:
     return []
 
 
+class Listings:
+    """The names in folders, each of which is listed once, however many missing folders are looked for there."""
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, str], list[str]] = {}
+
+    def names_in(self, folder: str, options: Mapping[str, Any]) -> list[str]:
+        """Return what the function of this name does."""
+        key = folder, repr(options)
+        if key not in self._names:
+            self._names[key] = names_in(folder, options)
+        return self._names[key]
+
+
 def remove_drafts(folder: str) -> None:
     """Remove unfinished files that killed processes of this machine left in a folder by `write_whole`."""
     if not is_remote(folder):
