@@ -231,6 +231,8 @@ def test_an_adapter_is_trained_the_same_on_a_worker(tiny_llm_folder, monkeypatch
 
 @pytest.mark.slow
 def test_a_group_that_loses_a_worker_starts_again(engine, tmp_path):
+    """It takes over 5 s: Ray starts the workers of a group from nothing, twice."""
+
     def train(group):
         died = tmp_path / "died"
         if group.rank == 1 and not died.exists():

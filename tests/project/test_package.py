@@ -115,6 +115,7 @@ HIDDEN = """
 
 
 def test_without_packages_of_extras_a_recommender_is_fitted_saved_and_loaded(tmp_path, monkeypatch):
+    """It takes over 5 s: a process imports all that it needs, and its workers do, too."""
     code = """
         import sys
         import polars as pl

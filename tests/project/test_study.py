@@ -57,6 +57,7 @@ def studied(tmp_path_factory):
 
 
 def test_a_killed_study_goes_on_with_what_is_missing(studied):
+    """It takes over 5 s: the cells of a study run in processes, are killed, and run on."""
     project, killed, finished, _ = studied
     assert 0 < len(killed) < len(finished)
     assert killed.items() <= finished.items()

@@ -39,6 +39,7 @@ def updated(finished_run):
 
 
 def test_an_update_leaves_one_whole_model(updated):
+    """It takes over 5 s: an update is killed twice, each time in a process of its own, and goes on."""
     project, before = updated
     catalog = catalog_of(project)
     present, killed, first = model_history(catalog)

@@ -190,5 +190,6 @@ def test_the_journal_keeps_its_promises():
 
 
 def test_a_journal_in_postgresql_keeps_them_too(postgres, monkeypatch):
+    """It takes over 5 s: each step of each example is a transaction of a server."""
     monkeypatch.setattr(PostgresMachine, "address", f"{postgres}?options=-csearch_path%3Dmachine")
     run_state_machine_as_test(PostgresMachine, settings=SETTINGS)
