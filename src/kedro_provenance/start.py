@@ -152,8 +152,8 @@ def require_past_versions(run: Run) -> None:
     refuse_faults(
         f"Newer versions exist than those of this run, which begins at {now}.",
         ahead,
-        "A clock was ahead when they were saved, and this run would read them instead of what it saves. If the clock "
-        "is right now, move or remove these versions.",
+        "A clock was ahead when they were saved, or was set back since, and they would hide what this run saves. Set "
+        "the clock; if it is right now, wait until it has passed them, or move or remove these versions.",
     )
 
 

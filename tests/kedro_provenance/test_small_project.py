@@ -1,6 +1,8 @@
 """A small project of Kedro's own kind uses the plug-in by four lines in its settings."""
 
 import json
+import shutil
+import subprocess
 
 import pandas as pd
 import pytest
@@ -19,6 +21,7 @@ from small_project import (
     make_project,
     ran,
     repeated,
+    with_clock_set_back,
 )
 
 ORDERS, PARAMETERS = "data/01_raw/orders.csv", "conf/base/parameters.yml"
@@ -141,6 +144,24 @@ def test_a_clone_takes_what_another_one_has_put_into_the_cache(tmp_path):
     assert again(third) == [["clean"]]
 
 
+def test_a_fresh_clone_takes_what_fits_without_a_lock_file(tmp_path):
+    origin, clone = make_project(tmp_path / "origin"), tmp_path / "clone"
+    (origin / "conf/base/globals.yml").write_text(f"cache: {tmp_path}/cache\n")
+    git = ["git", "-C", str(origin), "-c", "user.name=x", "-c", "user.email=x@x"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "sources"]):
+        subprocess.run([*git, *command], check=True)
+    assert ran(by_settings, origin) == ["clean", "total"]
+    subprocess.run(["git", "clone", "-q", str(origin), str(clone)], check=True)
+    shutil.rmtree(origin)
+    assert [path.name for path in (clone / "data").rglob("*") if path.is_file()] == ["orders.csv"]
+    assert again(clone, edits=[None, (PARAMETERS, "1.2", "2"), (ORDERS, "2,5", "2,6.4")]) == [
+        [], ["total"], ["clean", "total"]
+    ]  # fmt: skip
+    first = min((clone / "data/03_primary/totals.parquet").iterdir())
+    shown = ran(commanded, clone, f"show totals --version {first.name} --json")[0]
+    assert {each["entry"] for each in shown["lineage"]} == {"orders", "cleaned"}
+
+
 def test_a_cache_is_only_read_where_it_is_read_only_and_else_old_versions_can_be_removed(tmp_path):
     one, reader = (make_project(tmp_path / name) for name in ("one", "reader"))
     (one / "conf/base/globals.yml").write_text(f"cache: {tmp_path}/cache\n")
@@ -158,6 +179,18 @@ def test_a_cache_is_only_read_where_it_is_read_only_and_else_old_versions_can_be
     ran(commanded, one, "gc --cache --keep 1 --yes")
     assert not old.exists()
     assert {*one.glob("data/0*/*/*")} == own
+
+
+def test_a_run_whose_clock_was_set_back_is_refused_as_older_results_would_hide_its_own(tmp_path):
+    folder = make_project(tmp_path)
+    ran(by_settings, folder)
+    edit(folder, PARAMETERS, "1.2", "2")
+    refused = ran(with_clock_set_back, folder, is_checked=True)
+    assert "Newer versions exist" in refused
+    assert "A clock was ahead when they were saved, or was set back since" in refused
+    assert len([*folder.glob("data/03_primary/totals.parquet/*")]) == 1
+    assert ran(with_clock_set_back, folder, is_checked=False) == [6, 6]  # of 1.2, though 2 was computed last
+    assert len([*folder.glob("data/03_primary/totals.parquet/*")]) == 2
 
 
 @pytest.mark.parametrize("kind", ["versions", "files"])

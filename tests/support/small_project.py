@@ -161,6 +161,22 @@ def by_settings(folder, **arguments):
         session.run(**arguments)
 
 
+def with_clock_set_back(folder, is_checked):
+    """A session of a year ago, with or without the check of versions; the prices that are read after it."""
+    import kedro.framework.session.session as sessions
+    import pandas as pd
+
+    from kedro_provenance import start
+
+    now = sessions.generate_timestamp()
+    sessions.generate_timestamp = lambda: f"{int(now[:4]) - 1}{now[4:]}"
+    if not is_checked:
+        start.require_past_versions = lambda run: None
+    by_settings(folder)
+    [*_, newest] = sorted(folder.glob("data/03_primary/totals.parquet/*/totals.parquet"))
+    return pd.read_parquet(newest).price.tolist()
+
+
 def in_processes(folder, **arguments):
     """A session as `kedro run --runner ParallelRunner` makes it."""
     from kedro.runner import ParallelRunner
