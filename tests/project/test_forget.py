@@ -98,9 +98,10 @@ def test_a_user_is_forgotten(finished_run):
         forget(project, 77777)
     assert exit_code(type_command, project, *COMMAND, f"forget.users=[{user},77777]") == 1  # which erases nothing
     assert events_in(journal) == 1
-    assert {path: stored(project)[path] for path in files} == files
-    assert {path.name for path in stored(project).keys() - files.keys()} == {"champion.json"}  # of what is in use
-    files = stored(project)
+    refused = stored(project)
+    assert {path: refused[path] for path in files} == files
+    assert {path.name for path in refused.keys() - files.keys()} == {"champion.json"}  # of what is in use
+    files = refused
     too_few = {"forget": {"users": [user], "retrain": True}, "history": {"prompt_rows": {"few_shot": 9999}}}
     with pytest.raises(ValueError, match=r"prompt_rows\.few_shot requests 9999 rows"):
         kedro_command(commands.forget, project, too_few)
