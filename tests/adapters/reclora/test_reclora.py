@@ -2,8 +2,8 @@
 
 import itertools
 import re
-import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.utils.hotswap import hotswap_adapter
 
 from random_llama import random_llama, with_random_adapter
@@ -458,7 +459,25 @@ def test_only_linear_layers_are_adapted():
         get_peft_model(random_llama(2), RecLoraConfig(num_meta_loras=1, target_modules=["embed_tokens"]))
 
 
+def own_modules():
+    return {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "reclora_kedro"}
+
+
+@pytest.fixture
+def _nothing_imported(monkeypatch):
+    """As if nothing of the package had been imported yet; all that a test imports is gone after it."""
+    imported = own_modules()
+    for known in (PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING):
+        monkeypatch.delitem(known, "RECLORA")
+    for name in imported:
+        del sys.modules[name]
+    yield
+    for name in own_modules():
+        del sys.modules[name]
+    sys.modules.update(imported)
+
+
+@pytest.mark.usefixtures("_nothing_imported")
 def test_peft_knows_the_method_of_an_ordinary_lora_where_nothing_else_has_made_an_adapter():
-    """It takes 6 s: a process imports PEFT, and nothing before it."""
-    known = "from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING as known; assert 'RECLORA' in known"
-    subprocess.run([sys.executable, "-c", f"import reclora_kedro.adapters.reclora.export; {known}"], check=True)
+    import_module("reclora_kedro.adapters.reclora.export")
+    assert "RECLORA" in PEFT_TYPE_TO_TUNER_MAPPING
