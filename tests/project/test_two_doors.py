@@ -87,10 +87,6 @@ find = PathFinder.find_spec
 PathFinder.find_spec = lambda name, *rest: None if name == "torch" else find(name, *rest)  # not installed
 from kedro.framework.startup import bootstrap_project
 bootstrap_project(Path.cwd())
-"""
-SERVED = (
-    WITHOUT_TORCH
-    + """
 from reclora_kedro.pipelines.served_project import ServedProject
 from reclora_kedro.serving.app import create_app
 from reclora_kedro.serving.metrics import Metrics
@@ -102,19 +98,25 @@ service = Service(served.settings(), served.current_model, Metrics(), served.for
 create_app(service)
 user = str(service.current_model.log.users["user_id"][0])
 [answer] = asyncio.run(service.answer([(lambda now: Request(rank=True, user=user, n=10), 20)]))
-print(*service.current_model.log.items["item_id"].gather(answer.items))
+print("served:", *service.current_model.log.items["item_id"].gather(answer.items))
 service.close()
+from reclora_kedro.commands import forget
+forget(Path.cwd(), env="drawn", runtime_params={"forget": {"users": ["K3"], "erase": True, "retrain": True}})
 """
-)
 
 
-def test_such_a_log_is_served_without_torch(project, tmp_path):
-    made = catalog_of(project, "shop").load("recommendations")
-    command = [sys.executable, "-c", SERVED, str(tmp_path / "journal.sqlite")]
+def test_such_logs_are_served_and_a_user_is_forgotten_without_torch(project, tmp_path):
+    """It takes 8 s: a process imports all that serving and forgetting need, and nothing before it."""
+    lists = kedro_run(project, env="shop", only_missing_outputs=True).load("recommendations")
+    kedro_run(project, env="drawn", pipeline_names=["ingestion", "history", "recommendation"])
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path / "journal.sqlite")]
     run = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    first = made.filter(pl.col("user_id") == made["user_id"][0])
-    assert run.stdout.splitlines()[-1].split() == first["item_id"].cast(str).to_list()
+    [served] = [line.split()[1:] for line in run.stdout.splitlines() if line.startswith("served:")]
+    assert served == lists.filter(pl.col("user_id") == lists["user_id"][0])["item_id"].cast(str).to_list()
+    catalog = catalog_of(project, "drawn")
+    assert "K3" not in {*catalog.load("log").users["user_id"]}
+    assert "lens" not in catalog.load("champion")["versions"]
 
 
 def test_lists_of_such_a_log_grow_by_an_update_which_a_rollback_takes_back(project, monkeypatch, capsys):
@@ -155,19 +157,3 @@ def test_a_user_of_such_a_log_is_forgotten(project):
             kedro_run(project, env="shop", pipeline_names=["recommendation"])
         served = ServedProject(project, "shop", {}).current_model()
         assert served.log.users["user_id"].to_list() == catalog.load("log").users["user_id"].to_list()
-
-
-FORGETS = f"""{WITHOUT_TORCH}
-from reclora_kedro.commands import forget
-forget(Path.cwd(), env="drawn", runtime_params={{"forget": {{"users": ["K3"], "erase": True, "retrain": True}}}})
-"""
-
-
-def test_where_no_lens_was_trained_a_user_is_forgotten_without_torch(project):
-    """It takes 8 s: a process imports all that forgetting needs, and nothing before it."""
-    kedro_run(project, env="drawn", pipeline_names=["ingestion", "history", "recommendation"])
-    run = subprocess.run([sys.executable, "-c", FORGETS], cwd=project, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    catalog = catalog_of(project, "drawn")
-    assert "K3" not in {*catalog.load("log").users["user_id"]}
-    assert "lens" not in catalog.load("champion")["versions"]
