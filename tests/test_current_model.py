@@ -47,7 +47,7 @@ ALIASES = CurrentModelAliases(readers=["recommendation"])
 
 @pytest.fixture(autouse=True)
 def _aliases(monkeypatch):
-    monkeypatch.setattr("kedro_provenance.aliases.alias_names", lambda: ALIASES.names)
+    monkeypatch.setattr("kedro_provenance.project.alias_names", lambda: ALIASES.names)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -14,23 +15,16 @@ from kedro.io.core import parse_dataset_definition
 from parse import parse
 
 from codeprint.files import files_in
-from kedro_provenance.aliases import is_alias
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.datasets import is_scratch
 from kedro_provenance.files.atomic import remove_folder
-from kedro_provenance.files.storage import (
-    ADDRESSES,
-    Listings,
-    StorageError,
-    is_remote,
-    remove,
-    states,
-    storage_options,
-)
+from kedro_provenance.files.storage import ADDRESSES, Listings, StorageError, is_remote, remove, states, storage_options
 from kedro_provenance.layers import layer_of
 from kedro_provenance.lineage import Ancestor
-from kedro_provenance.recipe import StoredVersion, read_version
+from kedro_provenance.project import is_alias
+from kedro_provenance.recipe import FILE, StoredVersion, content_of, read_record, read_version
 from kedro_provenance.remote_versions import RemoteVersions
+from kedro_provenance.run import Run
 from kedro_provenance.stores import Store
 
 
@@ -55,51 +49,9 @@ class ArchivedVersion:
         return self.stored.content if self.stored else ""
 
     @property
-    def parameters(self) -> Mapping[str, Any]:
-        """Parameters of the node that made it, as far as they are recorded."""
-        return self.stored.recipe.parameters if self.stored and self.stored.recipe else {}
-
-    @property
     def lineage(self) -> tuple[Ancestor, ...]:
         """All states that it comes from, as far as they are recorded."""
         return self.stored.lineage if self.stored else ()
-
-    def comes_from(
-        self, contents: Collection[str], earlier: Mapping[str, Sequence["ArchivedVersion"]] | None = None
-    ) -> tuple[set[str], set[str]] | None:
-        """Return those of `contents` that it was made from, the first on each path, and the entries where others end.
-
-        Args:
-            contents: digests of contents at which a path ends; other paths end at raw data.
-            earlier: versions by content, through which paths continue where something was made from an earlier version
-                of itself; None skips such inputs. An earlier version may have the same content, as a copy has.
-        """
-        if self.stored is None or self.stored.recipe is None:
-            return None
-        ways: dict[str, list[Ancestor]] = {}
-        for each in (*self.stored.lineage, self.stored.ancestor(self.entry)):
-            ways.setdefault(each.content, []).append(each)
-        left, seen, met, ends = [(self.entry, self.content)], set[str](), set[str](), set[str]()
-        while left:
-            name, content = left.pop()
-            if content in seen or (earlier is None and is_alias(name)):
-                continue
-            seen.add(content)
-            if content in contents:
-                met.add(content)
-                continue
-            if earlier and (is_alias(name) or content == self.content):
-                for stored in (version.stored for version in earlier.get(content, ()) if version.stored):
-                    for each in (*stored.lineage, stored.ancestor(name)):
-                        ways.setdefault(each.content, []).append(each)
-            made = [way.inputs or {} for way in ways.get(content, [])]
-            inputs = [each for way in made for each in way.items()]
-            if made and all(content in way.values() for way in made):  # only copies are left
-                ends |= {name for name, copied in inputs if copied == content and earlier is not None}
-            left += inputs
-            if not inputs:
-                ends.add(name)
-        return met, ends
 
     def erase(self) -> None:
         """Remove it as a whole, or raise OSError."""
@@ -143,24 +95,13 @@ class Archive:
         """Yield the versions of an entry in a folder, or the folder if it has the remains of interrupted work."""
         layer = layer_of(name, str(entry.get("filepath")), entry.get("metadata"))
         is_work = bool(entry) and not entry.get("versioned") and is_scratch(type_of(entry))
-        versions = sorted(version for version in listings.names_in(place, options) if not version.startswith("."))
+        versions = listings.names_in(place, options)
         remote = self._remote.setdefault(place, RemoteVersions(place, options)) if is_remote(place) else None
         if is_work and versions:
             yield ArchivedVersion(name, layer, place, options, None)
         for version in versions if not is_work else ():
             stored = remote.stored(version) if remote else read_version(Path(place, version))
             yield ArchivedVersion(name, layer, f"{place}/{version}", options, stored)
-
-    def erase(self, erased: Collection[ArchivedVersion], in_use: Collection[tuple[str, str]]) -> None:
-        """Remove versions one by one, in this order, or none of them if `require_erasable` raises."""
-        self.require_erasable(erased, in_use)
-        for each in erased:
-            each.erase()
-
-    def at(self, addresses: Sequence[str]) -> list[ArchivedVersion]:
-        """Return the existing versions at addresses."""
-        listed = {each.address: each for each in self.versions()}
-        return [listed[address] for address in addresses if address in listed]
 
     def require_erasable(self, erased: Collection[ArchivedVersion], in_use: Collection[tuple[str, str]]) -> None:
         """Raise ValueError if stored data are needed, or may not be removed."""
@@ -196,7 +137,7 @@ def placeholders_at(address: str, options: Mapping[str, Any], listings: Listings
     places = ["/".join(parts[:first])]
     try:
         for pattern in (re.sub(r"\{\w+\}", "*", part) for part in parts[first:]):
-            names = ((place, name) for place in places for name in sorted(listings.names_in(place, options)))
+            names = ((place, name) for place in places for name in listings.names_in(place, options))
             places = [f"{place}/{name}" for place, name in names if fnmatchcase(name, pattern)]
     except StorageError:
         if "{" in address:
@@ -217,6 +158,30 @@ def bytes_freed(removed: Iterable[ArchivedVersion]) -> dict[str, int]:
             links[inode := (status.st_dev, status.st_ino)] += 1
             freed[each.entry] += status.st_size * (links[inode] == status.st_nlink)
     return dict(freed)
+
+
+def move_into_versions(path: Path, run: Run) -> Path | None:
+    """Move a file whose entry keeps versions from now on among them, as that of its time; return it, if it is one.
+
+    Its record goes along, so that it stays up to date. A move that was killed is finished. If something lies where the
+    version is prepared, FileExistsError is raised, and the file stays.
+    """
+    draft = path.with_name(f".{path.name}.versions")
+    if not path.exists() and draft.is_dir():
+        draft.rename(path)
+    if not path.is_file():
+        return None
+    written = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    version = min(f"{written:%Y-%m-%dT%H.%M.%S}.{written.microsecond // 1000:03d}Z", run.params["run_id"])
+    stored = read_record(record := path.with_name(f".{path.name}.{FILE}"), lambda: content_of(path))
+    draft.mkdir()
+    (draft / version).mkdir()
+    path.rename(draft / version / path.name)
+    draft.rename(path)
+    if stored:
+        stored.write(path / version, path / version, run.records.lineage)
+    record.unlink(missing_ok=True)
+    return path / version / path.name
 
 
 def type_of(entry: Mapping[str, Any]) -> type[AbstractDataset]:

@@ -6,11 +6,14 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import chdir, contextmanager
 from datetime import UTC, datetime
+from importlib import import_module
+from inspect import getfile
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import click
+from kedro.framework import project
 from kedro.framework.cli.utils import split_string
 from kedro.framework.project import pipelines, settings
 from kedro.framework.session import KedroSession
@@ -21,21 +24,22 @@ from kedro.utils import find_kedro_project
 from rich.console import Console
 
 from codeprint.files import files_in
-from kedro_provenance.archive import Archive, ArchivedVersion, bytes_freed
+from kedro_provenance.archive import Archive, ArchivedVersion, bytes_freed, move_into_versions
 from kedro_provenance.catalog import AtomicCatalog
+from kedro_provenance.datasets import is_versioned, local_path
 from kedro_provenance.erasure import described, erase, find_results
 from kedro_provenance.failures import RunRefusedError
 from kedro_provenance.files.atomic import atomic_file
 from kedro_provenance.kedro_internals import catalog_of, request_pipelines
 from kedro_provenance.lineage import LINEAGE, prune
 from kedro_provenance.lock import lock_data
-from kedro_provenance.plan import Step, differences, plan
+from kedro_provenance.plan import Step, differences, plan, reasons_to_run_always
 from kedro_provenance.recipe import FILE as RECORD
 from kedro_provenance.recipe import parse_version
 from kedro_provenance.records import FOLDER
 from kedro_provenance.run import Aliases, Run
 from kedro_provenance.start import pin_versions, plan_table, require_catalog, require_datasets
-from kedro_provenance.tracing import choose, made_from, repetition_of, require_run, stored_results
+from kedro_provenance.tracing import choose, known_entries, made_from, repetition_of, require_run, stored_results
 
 env_option = click.option("--env", "-e", default=None, help="Environment of the configuration.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON as the last line, after Kedro's log.")
@@ -57,20 +61,6 @@ SESSION_CLASS = ResumingSession
 HOOKS = {hooks}
 """
 
-EXAMPLES = {
-    "plan": "plan --pipelines training",
-    "viz": "viz --pipelines training",
-    "why": "why train_model",
-    "show": "show model",
-    "trace": "trace model --down",
-    "diff": "diff 2026-01-30T09.30.00.000Z 2026-01-31T09.30.00.000Z",
-    "gc": "gc --keep 7 --yes",
-    "erase": "erase raw_orders --yes",
-    "audit": "audit",
-    "force": "force train_model",
-    "rerun": "rerun 2026-01-31T09.30.00.000Z",
-}
-
 
 @click.group(name="provenance")
 def commands() -> None:
@@ -82,13 +72,13 @@ def provenance() -> None:
     """Show what results were made of, and what is out of date."""
 
 
-def command(name: str, *arguments: Callable[[Any], Any]) -> Callable[[Callable[..., None]], click.Command]:
-    """Register a function as a command with its own arguments and the options that all commands have."""
+def command(example: str, *arguments: Callable[[Any], Any]) -> Callable[[Callable[..., None]], click.Command]:
+    """Register a function as the command of an example, with its own arguments and the options that all have."""
 
     def register(function: Callable[..., None]) -> click.Command:
         for argument in reversed([*arguments, env_option, json_option]):
             function = argument(function)
-        return provenance.command(name, epilog=f"Example: kedro provenance {EXAMPLES[name]}")(function)
+        return provenance.command(example.split()[0], epilog=f"Example: kedro provenance {example}")(function)
 
     return register
 
@@ -98,22 +88,16 @@ def echo(data: Any, lines: Iterable[str], as_json: bool) -> None:
     click.echo(json.dumps(data, default=str) if as_json else "\n".join(lines))
 
 
-def project_around() -> Path:
-    """Return the project that the working directory is in, or raise RunRefusedError."""
-    if project := find_kedro_project(Path.cwd()):
-        return project
-    raise RunRefusedError("This folder is not in a Kedro project. Change to one.")
-
-
 @contextmanager
-def opened(env: str | None, names: Sequence[str] = ()) -> Iterator[Run]:
-    """Open a project as a run does, without starting one."""
-    project = project_around()
-    bootstrap_project(project)
+def opened(env: str | None, names: Sequence[str] = (), kind: type[AtomicCatalog] | None = None) -> Iterator[Run]:
+    """Open a project as a run does, without starting one; RunRefusedError outside of one."""
+    if (folder := find_kedro_project(Path.cwd())) is None:
+        raise RunRefusedError("This folder is not in a Kedro project. Change to one.")
+    bootstrap_project(folder)
     logging.getLogger("kedro").setLevel(logging.WARNING)
     request_pipelines(names or None)
-    with chdir(project):
-        context = KedroSession.create(project, env=env).load_context()
+    with chdir(folder):
+        context = KedroSession.create(folder, env=env).load_context()
         chosen = sum((pipelines[name] for name in names or ["__default__"]), start=Pipeline([]))
         params = {
             "run_id": generate_timestamp(),
@@ -121,7 +105,7 @@ def opened(env: str | None, names: Sequence[str] = ()) -> Iterator[Run]:
             "pipeline_names": [*names],
             "load_versions": None,
         }
-        catalog: Any = catalog_of(context, settings.DATA_CATALOG_CLASS)
+        catalog: Any = catalog_of(context, kind or settings.DATA_CATALOG_CLASS)
         aliases = (hooks.aliases for hooks in settings.HOOKS if hasattr(hooks, "aliases"))
         run = Run(context, params, chosen, catalog, aliases=next(aliases, Aliases()))
         require_catalog(run)
@@ -136,7 +120,7 @@ def as_data(steps: Sequence[Step]) -> list[dict[str, Any]]:
     return [{"node": step.node.name, "runs": bool(step.reasons), "reasons": [*step.reasons]} for step in steps]
 
 
-@command("plan", pipelines_option)
+@command("plan --pipelines training", pipelines_option)
 def show_plan(names: Sequence[str], env: str | None, as_json: bool) -> None:
     """Show which nodes `kedro run --only-missing-outputs` would run at most, and why."""
     with opened(env, names) as run:
@@ -147,7 +131,7 @@ def show_plan(names: Sequence[str], env: str | None, as_json: bool) -> None:
         Console().print(plan_table(steps))
 
 
-@command("viz", pipelines_option)
+@command("viz --pipelines training", pipelines_option)
 def show_in_viz(names: Sequence[str], env: str | None, as_json: bool) -> None:
     """Show what is out of date in the Workflow view of kedro-viz, until the next full run."""
     try:
@@ -201,7 +185,7 @@ def viz_events(steps: Sequence[Step], catalog: AtomicCatalog) -> Iterator[dict[s
         yield {"event": "after_pipeline_run", "timestamp": now}
 
 
-@command("why", click.argument("node"), pipelines_option)
+@command("why train_model", click.argument("node"), pipelines_option)
 def why(node: str, names: Sequence[str], env: str | None, as_json: bool) -> None:
     """Explain why NODE is out of date, with the nodes before it that caused it."""
     with opened(env, names) as run:
@@ -226,7 +210,7 @@ yes_option = click.option("--yes", is_flag=True, help="Remove them; without this
 version_option = click.option("--version", default=None, help="Version.  [default: the newest, or that of the file]")
 
 
-@command("show", entry_argument, version_option)
+@command("show model", entry_argument, version_option)
 def show(entry: str, version: str | None, env: str | None, as_json: bool) -> None:
     """Show what the data of ENTRY, or one of its files, were made of."""
     folder = Path.cwd()
@@ -252,7 +236,7 @@ def show(entry: str, version: str | None, env: str | None, as_json: bool) -> Non
 
 
 @command(
-    "trace",
+    "trace model --down",
     entry_argument,
     version_option,
     click.option("--down", is_flag=True, help="Show what was made of it instead."),
@@ -277,7 +261,7 @@ def trace(entry: str, version: str | None, down: bool, env: str | None, as_json:
     echo(output, lines or [nothing], as_json)
 
 
-@command("diff", click.argument("one"), click.argument("other"))
+@command("diff 2026-01-30T09.30.00.000Z 2026-01-31T09.30.00.000Z", click.argument("one"), click.argument("other"))
 def diff(one: str, other: str, env: str | None, as_json: bool) -> None:
     """Explain how the results of two runs differ; ONE and OTHER are ids of runs, which are names of versions."""
     with opened(env) as run:
@@ -305,7 +289,7 @@ def newest_until(run_id: str, entry: str, versions: Sequence[ArchivedVersion]) -
 
 
 @command(
-    "gc",
+    "gc --keep 7 --yes",
     click.option("--keep", type=click.IntRange(min=1), required=True, help="Newest versions per entry to keep."),
     click.option("--cache", "of_cache", is_flag=True, help="Remove versions in the shared cache instead."),
     yes_option,
@@ -331,7 +315,7 @@ def collect_garbage(keep: int, of_cache: bool, yes: bool, env: str | None, as_js
     echo(output, lines, as_json)
 
 
-@command("erase", entry_argument, version_option, yes_option)
+@command("erase raw_orders --yes", entry_argument, version_option, yes_option)
 def erase_results(entry: str, version: str | None, yes: bool, env: str | None, as_json: bool) -> None:
     """Erase the data of ENTRY, or of one of its files, and all that was made of them, and write a certificate.
 
@@ -377,7 +361,7 @@ def show_audit(env: str | None, as_json: bool) -> None:
     echo(noted, [f"{node}: {file}" for node, files in noted.items() for file in files] or ["None was noted."], as_json)
 
 
-@command("force", click.argument("node"), pipelines_option)
+@command("force train_model", click.argument("node"), pipelines_option)
 def force_node(node: str, names: Sequence[str], env: str | None, as_json: bool) -> None:
     """Make the next `kedro run --only-missing-outputs` run NODE, even if it is up to date."""
     with opened(env, names) as run:
@@ -388,12 +372,12 @@ def force_node(node: str, names: Sequence[str], env: str | None, as_json: bool) 
     echo({"forced": output}, [f"The next run makes again: {', '.join(output)}."], as_json)
 
 
-@command("rerun", click.argument("run_id", metavar="RUN"), pipelines_option)
+@command("rerun 2026-01-31T09.30.00.000Z", click.argument("run_id", metavar="RUN"), pipelines_option)
 def rerun(run_id: str, names: Sequence[str], env: str | None, as_json: bool) -> None:
     """Reproduce the results of RUN with its parameters and inputs; refused if the code has changed since."""
     with opened(env, names) as run:
-        past, project = repetition_of(run_id, run), run.project
-    with settings.SESSION_CLASS.create(project, env=env, runtime_params=past.parameters) as session:
+        past, folder = repetition_of(run_id, run), run.project
+    with settings.SESSION_CLASS.create(folder, env=env, runtime_params=past.parameters) as session:
         session.run(pipeline_names=[*names] or None, node_names=past.nodes, load_versions=past.versions)
     with opened(env, names) as run:
         now = {name: run.catalog.stored(name) for name in past.contents}
@@ -402,24 +386,32 @@ def rerun(run_id: str, names: Sequence[str], env: str | None, as_json: bool) -> 
     echo(output, lines, as_json)
 
 
-@provenance.command("init")
-def init() -> None:
-    """Add the plug-in to the project's settings.py."""
-    started = bootstrap_project(project_around())
-    click.echo(write_settings(started.source_dir / started.package_name / "settings.py"))
+@command("init")
+def init(env: str | None, as_json: bool) -> None:
+    """Add the plug-in to settings.py, name nodes that will always run, and move files of entries that got versions.
 
-
-def write_settings(file: Path) -> str:
-    """Add the plug-in to a settings file, beside its own hooks; return what to do next.
-
-    Raises:
-        RunRefusedError: the file has the plug-in, or a class of catalogs or sessions of its own.
+    May be repeated. Refused with a class of catalogs or sessions of the project's own in settings.py.
     """
-    text = file.read_text("utf-8")
-    own = {name.id for each in ast.parse(text).body for name in ast.walk(each) if isinstance(name, ast.Name)}
-    taken = sorted(own & {"DATA_CATALOG_CLASS", "SESSION_CLASS", "ProvenanceHooks"})
-    if taken:
-        raise RunRefusedError(f"{file} has {', '.join(taken)}. Nothing was written: the README says what to add.")
-    hooks = "(*HOOKS, ProvenanceHooks())" if "HOOKS" in own else "(ProvenanceHooks(),)"
-    atomic_file(file, (text.rstrip("\n") + SETTINGS.format(hooks=hooks)).encode())
-    return f"{file} has the plug-in. `kedro run`, and from then on `kedro run --only-missing-outputs`."
+    with opened(env, kind=AtomicCatalog) as run:
+        file = Path(getfile(import_module(f"{project.PACKAGE_NAME}.settings")))
+        text = file.read_text("utf-8")
+        own = {name.id for each in ast.parse(text).body for name in ast.walk(each) if isinstance(name, ast.Name)}
+        if (taken := sorted(own & {"DATA_CATALOG_CLASS", "SESSION_CLASS"})) and "ProvenanceHooks" not in own:
+            raise RunRefusedError(f"{file} has {', '.join(taken)}. Nothing was written: the README says what to add.")
+        always = {node.name: [*reasons_to_run_always(node, run.catalog)] for node in run.pipeline.nodes}
+        lock_data(run)
+        datasets = map(run.catalog.get, known_entries(run.catalog))
+        paths = dict.fromkeys(path for each in datasets if is_versioned(each) and (path := local_path(each)))
+        moved = dict[str, str]()
+        try:
+            moved.update((str(path), str(to)) for path in paths if (to := move_into_versions(path, run)))
+        except OSError as error:
+            said = f"Moved before: {moved}." if moved else "Nothing was moved."
+            raise RunRefusedError(f"A file cannot be moved among versions of its entry: {error}. {said}") from error
+        if "ProvenanceHooks" not in own:
+            hooks = "(*HOOKS, ProvenanceHooks())" if "HOOKS" in own else "(ProvenanceHooks(),)"
+            atomic_file(file, (text.rstrip("\n") + SETTINGS.format(hooks=hooks)).encode())
+    lines = [f"{path} is {to} now." for path, to in moved.items()]
+    lines += [f"{node} will always run: {'; '.join(reasons)}." for node, reasons in always.items() if reasons]
+    said = f"{file} has the plug-in. `kedro run`, and from then on `kedro run --only-missing-outputs`."
+    echo({"moved": moved, "always_run": always}, [*lines, said], as_json)

@@ -35,6 +35,12 @@ def digest_of_entry(entry: Mapping[str, Any], load: Callable[[], Any] | None = N
     return digest([description, contents])
 
 
+def is_comparable(entry: Mapping[str, Any], load: Callable[[], Any]) -> bool:
+    """Whether another process could find the digest of an entry again, see `digest_of_entry`."""
+    is_known_by_data = any(map(_is_known_by_its_data, _datasets_in(entry)))
+    return not is_known_by_data or of_this_process() not in _digests_of_data(load())
+
+
 def place_of_entry(entry: Mapping[str, Any]) -> str | None:
     """Return the location of an entry's data, independently of the folders of the project and of packages.
 

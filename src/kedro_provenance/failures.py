@@ -13,12 +13,11 @@ from kedro.framework.cli.utils import KedroCliError
 from kedro.framework.project import pipelines
 from kedro.io import DatasetError
 
-from kedro_provenance.aliases import is_alias
 from kedro_provenance.datasets import configuration, is_versioned, local_path, location
 from kedro_provenance.errors import MismatchError, NameRefusedError
 from kedro_provenance.files.atomic import is_full_disk
 from kedro_provenance.kedro_internals import request_pipelines
-from kedro_provenance.project import project_packages
+from kedro_provenance.project import is_alias, project_packages
 from kedro_provenance.run import Run
 
 logger = logging.getLogger(__name__)

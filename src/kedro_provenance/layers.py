@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from kedro_provenance.aliases import is_alias
 from kedro_provenance.datasets import location
+from kedro_provenance.project import is_alias
 
 RAW = "raw"
 LAYERS = (RAW, "intermediate", "primary", "feature", "model_input", "models", "model_output", "reporting")

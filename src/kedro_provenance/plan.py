@@ -4,18 +4,17 @@ import inspect
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from itertools import chain
 from operator import getitem
 from typing import Any
 
-from kedro.io import AbstractDataset
+from kedro.io import AbstractDataset, DatasetError
 from kedro.io.core import is_parameter
 from kedro.pipeline import Node, Pipeline
 
 import codeprint.files
 from codeprint import Fingerprint, diff
-from kedro_provenance.aliases import is_alias
 from kedro_provenance.catalog import AtomicCatalog, kinds_of
 from kedro_provenance.datasets import (
     cannot_tell,
@@ -26,13 +25,13 @@ from kedro_provenance.datasets import (
     loaded_folder,
     unversioned_path,
 )
-from kedro_provenance.entry_digests import digest_of_entry, of_this_process, place_of_entry
+from kedro_provenance.entry_digests import digest_of_entry, is_comparable, of_this_process, place_of_entry
 from kedro_provenance.files.digests import digest
 from kedro_provenance.files.storage import OPEN_ARGS
 from kedro_provenance.kedro_internals import names_in_dicts
 from kedro_provenance.lineage import Ancestor, remembered
 from kedro_provenance.parameters import deciding
-from kedro_provenance.project import all_pipelines, code_around, code_of, project_packages
+from kedro_provenance.project import all_pipelines, code_around, code_of, is_alias, project_packages
 from kedro_provenance.recipe import Recipe, StoredVersion, flat, texts
 
 PLACES = {"filepath", "path", "versioned", "version", "credentials", "metadata", "fs_args"}
@@ -108,6 +107,15 @@ def reasons_to_run(
             yield f"the files of {name} were changed"
         else:
             yield from differences(stored.recipe, recipe)
+
+
+def reasons_to_run_always(node: Node, catalog: AtomicCatalog) -> Iterator[str]:
+    """Yield the reasons why a node will run whenever it may, as far as its code and existing data tell."""
+    yield from recipe_of(node, catalog, leave_out=node.inputs).uncertain
+    for name in (name for name in (*node.inputs, *node.outputs) if holds_data(name, catalog)):
+        with suppress(DatasetError):  # nothing is there yet
+            if not is_comparable(catalog.entry(name), partial(catalog.load, name)):
+                yield f"nothing tells whether the data of {name} are as they were"
 
 
 def leaves_nothing(node: Node, catalog: AtomicCatalog) -> bool:

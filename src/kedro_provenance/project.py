@@ -43,6 +43,22 @@ def of_hooks(attribute: str) -> list[str]:
     return [name for hooks in project.settings.HOOKS for name in getattr(hooks, attribute, ())]
 
 
+def alias_names() -> list[str]:
+    """Return the names of the aliases of the project, such as ``production``, see `kedro_provenance.run.Aliases`."""
+    return [name for hooks in project.settings.HOOKS if hasattr(hooks, "aliases") for name in hooks.aliases.names]
+
+
+def is_alias(name: str) -> bool:
+    """Whether an entry is a version of another entry from before the run, such as ``production.model``."""
+    alias, dot, _ = name.partition(".")
+    return bool(dot) and alias in alias_names()
+
+
+def entry_of(name: str) -> str:
+    """Return the entry that an alias is a version of; any other name unchanged."""
+    return name.partition(".")[2] if is_alias(name) else name
+
+
 def code_of(value: Any, values: Collection[str] = ()) -> Fingerprint:
     """Return the fingerprint of the project's code that an object runs, with these texts among its parameters."""
     packages = project_packages()

@@ -59,10 +59,9 @@ class RemoteVersions:
     def stored(self, version: str) -> StoredVersion:
         """Return the record of a version."""
         if version not in self._stored:
-            try:
+            content = b""
+            with suppress(FileNotFoundError):
                 content = read(f"{self.address}/{version}/{FILE}", self.options)
-            except FileNotFoundError:
-                content = b""
             stored = parse_version(content, version)
             if stored.recipe is None:  # perhaps not yet
                 return replace(stored, content=digest(states(f"{self.address}/{version}", self.options)))
@@ -123,7 +122,7 @@ class RemoteVersions:
 
     def _names(self) -> list[str]:
         """Return the names of all folders that may be versions, newest first."""
-        return sorted(names_in(self.address, self.options), reverse=True)
+        return names_in(self.address, self.options)[::-1]
 
     def _remove_leftovers(self) -> None:
         for version in (name for name in self._names() if not self.has(name)):

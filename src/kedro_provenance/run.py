@@ -2,7 +2,7 @@
 
 import subprocess
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -124,7 +124,6 @@ class Run:
 
 def configuration(loader: AbstractConfigLoader, kind: str) -> dict[str, Any]:
     """Return the configuration of a kind, such as `parameters`; empty if there is none."""
-    try:
+    with suppress(MissingConfigException):
         return loader[kind]
-    except MissingConfigException:
-        return {}
+    return {}

@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from kedro_provenance.aliases import entry_of
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.datasets import cannot_tell, is_versioned, loaded_folder, loaded_version, local_path, location
 from kedro_provenance.failures import RunRefusedError, command, how_to_make, refuse_faults
@@ -26,7 +25,7 @@ from kedro_provenance.files.storage import ADDRESSES, StorageError, is_remote, r
 from kedro_provenance.lock import lock_data
 from kedro_provenance.manifest import manifest_entry
 from kedro_provenance.plan import Step, foreign_origins, mixed_origins, plan
-from kedro_provenance.project import of_hooks
+from kedro_provenance.project import entry_of, of_hooks
 from kedro_provenance.run import Run
 from kedro_provenance.runner import IncrementalRunner
 from kedro_provenance.unfinished import CHOICES, take_over, was_killed

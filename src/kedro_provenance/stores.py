@@ -45,13 +45,10 @@ class Store:
 
     def addresses(self) -> Iterator[tuple[str, str]]:
         """Yield the entry and the address of each folder of versions."""
-        for key in self._names(self.address):
-            for entry in self._names(f"{self.address}/{key}"):
-                for file in self._names(f"{self.address}/{key}/{entry}"):
+        for key in names_in(self.address, self.options):
+            for entry in names_in(f"{self.address}/{key}", self.options):
+                for file in names_in(f"{self.address}/{key}/{entry}", self.options):
                     yield entry, f"{self.address}/{key}/{entry}/{file}"
-
-    def _names(self, folder: str) -> list[str]:
-        return sorted(name for name in names_in(folder, self.options) if not name.startswith("."))
 
 
 def copied(folder: Path, copy: Path) -> Path:

@@ -179,7 +179,9 @@ def _erase(run: Run) -> None:
         done |= {"versions_in_use": in_use, "made_again": made_again(versions.values(), in_use), "users": len(users)}
         erased = [versions.pop(address) for address in addresses if address in versions]
         file = begin_certificate(run.data / CERTIFICATES, run, erased, **done)
-        archive.erase(erased, in_use.items())
+        archive.require_erasable(erased, in_use.items())
+        for each in erased:
+            each.erase()
         remove_abandoned()  # temporary files of killed runs
         found, places = _search(run, {each.content for each in versions.values()})
         if run.parameters["forget"]["erase"]:

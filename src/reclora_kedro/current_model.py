@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypedDict, cast
 
-from kedro_provenance.aliases import entry_of, is_alias
 from kedro_provenance.archive import Archive
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.datasets import loaded_version
+from kedro_provenance.project import entry_of, is_alias
 from kedro_provenance.run import Aliases, Run
 from kedro_provenance.unfinished import interrupted_runs
 

@@ -6,9 +6,8 @@ import polars as pl
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from kedro_provenance.archive import Archive, ArchivedVersion, bytes_freed
+from kedro_provenance.archive import Archive, bytes_freed
 from kedro_provenance.catalog import AtomicCatalog
-from kedro_provenance.lineage import Ancestor, remembered
 from kedro_provenance.recipe import Recipe, StoredVersion
 from kedro_provenance.stores import Store
 
@@ -44,7 +43,7 @@ def listed(archive):
 
 @pytest.fixture(autouse=True)
 def _aliases(monkeypatch):
-    monkeypatch.setattr("kedro_provenance.aliases.alias_names", lambda: ["production"])
+    monkeypatch.setattr("kedro_provenance.project.alias_names", lambda: ["production"])
 
 
 @pytest.fixture
@@ -152,32 +151,10 @@ def test_what_is_in_use_stays(data):
         f"- The catalog entry raw_scores reads {reader['filepath']}, which is former_scores 1.",
     ]
     with pytest.raises(ValueError, match="Nothing was erased") as refusal:
-        archive(data, raw_scores=reader).erase(versions, {("users", "2"), ("model", "1")})
+        archive(data, raw_scores=reader).require_erasable(versions, {("users", "2"), ("model", "1")})
     assert str(refusal.value).splitlines()[1:] == faults
     assert listed(archive(data)) == ALL
-    archive(data).erase(versions, {("users", "3")})
+    archive(data).require_erasable(versions, {("users", "3")})
+    for each in versions:
+        each.erase()
     assert not archive(data).versions()
-
-
-def test_ways_to_what_a_version_was_made_of():
-    def version(content, inputs, *lineage):
-        parents = tuple(map(remembered, lineage))
-        stored = StoredVersion(Recipe(f"make {content}", "", {}, inputs, {}), content, parents=parents)
-        return ArchivedVersion(content, "", "", {}, stored)
-
-    raw = Ancestor("raw", "r", place="raw.csv")
-    log = version("l", {"raw": "r"}, raw)
-    of_log = (raw, log.stored.ancestor("log"))
-    model = version("m", {"log": "l"}, *of_log)
-    scores = version("s", {"model": "m", "texts": "t"}, *of_log, model.stored.ancestor("model"), Ancestor("texts", "t"))
-    assert scores.comes_from(["l"]) == ({"l"}, {"texts"})
-    assert scores.comes_from([]) == (set(), {"raw", "texts"})
-    assert log.comes_from(["l"]) == ({"l"}, set())
-    updated = version("u", {"production.model": "m", "log": "k"}, version("k", {}).stored.ancestor("log"))
-    assert updated.comes_from(["l", "k"]) == ({"k"}, set())
-    assert updated.comes_from(["l", "k"], {"m": [model]}) == ({"k", "l"}, set())
-    assert updated.comes_from(["l", "k"], {}) == ({"k"}, {"production.model"})
-    copy = version("m", {"production.model": "m", "log": "k"}, version("k", {}).stored.ancestor("log"))
-    assert copy.comes_from(["l", "k"], {"m": [model, copy]}) == ({"k", "l"}, set())
-    assert copy.comes_from(["l", "k"], {"m": [copy]}) == ({"k"}, {"production.model"})  # the copied one is gone
-    assert ArchivedVersion("old", "", "", {}, StoredVersion(None)).comes_from(["l"]) is None

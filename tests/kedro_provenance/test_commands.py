@@ -134,14 +134,116 @@ def test_init_writes_the_plugin_into_settings_beside_what_is_there(tmp_path):
     folder = make_project(tmp_path)
     settings = folder / "src/shop/settings.py"
     written = settings.read_text()
-    assert "has DATA_CATALOG_CLASS, ProvenanceHooks, SESSION_CLASS" in ran(commanded, folder, "init")[0]
+    assert "settings.py has the plug-in" in ran(commanded, folder, "init")[0]
     assert settings.read_text() == written
+    settings.write_text("from kedro.framework.session import KedroSession\n\nSESSION_CLASS = KedroSession\n")
+    assert "has SESSION_CLASS. Nothing was written" in ran(commanded, folder, "init")[0]
     settings.write_text("class Quiet:\n    changes_results = False\n\n\n# SESSION_CLASS = None\nHOOKS = (Quiet(),)\n")
     assert ran(by_kedro, folder) == ["clean", "total"]
     assert "settings.py has the plug-in" in ran(commanded, folder, "init")[0]
     assert ran(by_kedro, folder) == ["clean", "total"]
     assert ran(by_kedro, folder, only_missing_outputs=True) == []
     assert settings.read_text().endswith("HOOKS = (*HOOKS, ProvenanceHooks())\n")
+
+
+UNCERTAIN = """
+import runpy
+import threading
+
+from kedro.pipeline import Node, Pipeline
+
+from shop.cleaning import clean
+from shop.totals import total
+
+
+def parts(orders):
+    yield orders
+
+
+def script(orders):
+    return runpy.run_path("script.py")["run"](orders)
+
+
+def register_pipelines():
+    return {"__default__": Pipeline([
+        Node(clean, "orders", "cleaned", name="clean"),
+        Node(total, ["cleaned", "params:rate"], "totals", name="total"),
+        Node(parts, "orders", "in_parts", name="parts"),
+        Node(script, "orders", "scripted", name="script"),
+        Node(lambda orders: object(), "orders", "things", name="keep"),
+    ])}
+"""
+KEEPING = """
+from kedro.io import AbstractDataset
+
+
+class Keeping(AbstractDataset):
+    kept = ["anything"]
+
+    def _load(self):
+        return self.kept
+
+    def _save(self, data):
+        pass
+
+    def _describe(self):
+        return {}
+"""
+
+
+def test_init_names_the_nodes_that_will_always_run(tmp_path):
+    folder = make_project(tmp_path)
+    (folder / "src/shop/pipeline_registry.py").write_text(UNCERTAIN)
+    (folder / "src/shop/keeping.py").write_text(KEEPING)
+    with (folder / "conf/base/catalog.yml").open("a") as catalog:
+        catalog.write(
+            "things: {type: shop.keeping.Keeping}\nin_parts: {type: json.JSONDataset, filepath: data/a.json}\n"
+        )
+    always = ran(commanded, folder, "init --json")[0]["always_run"]
+    assert {node for node, reasons in always.items() if reasons} == {"parts", "script", "keep"}
+    assert "yields its outputs in parts" in always["parts"][0]
+    assert "runs code by run_path" in always["script"][0]
+    assert always["keep"] == ["nothing tells whether the data of things are as they were"]
+    assert "keep will always run: nothing tells whether" in ran(commanded, folder, "init")[0]
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_init_moves_files_of_entries_that_got_versions(tmp_path, is_recorded):
+    folder = make_project(tmp_path, "files")
+    place, old = folder / "data/02_intermediate/cleaned.parquet", (folder / "src/shop/settings.py").read_text()
+    if not is_recorded:
+        (folder / "src/shop/settings.py").write_text("")
+    assert ran(by_kedro, folder) == ["clean", "total"]
+    (folder / "src/shop/settings.py").write_text(old)
+    content = place.read_bytes()
+    assert ran(commanded, folder, "init --json")[0]["moved"] == {}
+    edit(folder, "conf/base/catalog.yml", "cleaned.parquet", "cleaned.parquet, versioned: true")
+    assert "a file with the same name already exists" in ran(by_settings, folder)
+    moved = ran(commanded, folder, "init --json")[0]["moved"]
+    [version] = place.iterdir()
+    assert moved == {str(place): f"{version}/cleaned.parquet"}
+    assert Path(moved[str(place)]).read_bytes() == content
+    assert {path.name for path in place.parent.iterdir()} == {"cleaned.parquet"}
+    [plan] = ran(commanded, folder, "plan --json")
+    assert plan[0]["reasons"] == ([] if is_recorded else ["nothing says what cleaned was made of"])
+    assert "clean" in ran(by_settings, folder)
+    assert sorted(place.iterdir())[0] == version
+
+
+def test_init_moves_nothing_onto_what_is_there_and_goes_on_after_a_kill(tmp_path):
+    folder = make_project(tmp_path, "files")
+    ran(by_settings, folder)
+    edit(folder, "conf/base/catalog.yml", "cleaned.parquet", "cleaned.parquet, versioned: true")
+    place = folder / "data/02_intermediate/cleaned.parquet"
+    draft, content = place.with_name(".cleaned.parquet.versions"), place.read_bytes()
+    draft.mkdir()
+    assert f"{draft}'. Nothing was moved." in ran(commanded, folder, "init")[0]
+    assert place.read_bytes() == content
+    (draft / "2026-01-30T09.30.00.000Z").mkdir()
+    place.rename(draft / "2026-01-30T09.30.00.000Z/cleaned.parquet")  # as a kill leaves it
+    ran(commanded, folder, "init")
+    assert (place / "2026-01-30T09.30.00.000Z/cleaned.parquet").read_bytes() == content
+    assert not draft.exists()
 
 
 def test_gc_removes_the_lineage_that_no_record_names(tmp_path):

@@ -24,9 +24,9 @@ from kedro_viz.data_access.managers import DataAccessManager
 from kedro_viz.server import populate_data
 
 from bad_parameters import PARAMETERS, types_of_parameters
-from kedro_provenance.aliases import is_alias
 from kedro_provenance.layers import layer_of
 from kedro_provenance.parameters import Block
+from kedro_provenance.project import is_alias
 from kedro_provenance.runner import IncrementalRunner
 from reclora_kedro.adapters.base import AdapterSettings
 from reclora_kedro.adapters.reclora.settings import RecLoraSettings

@@ -4,14 +4,18 @@ import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
 from safetensors.numpy import save_file
 
-from kedro_provenance.recipe import read_version
+from kedro_provenance.archive import ArchivedVersion
+from kedro_provenance.lineage import Ancestor, remembered
+from kedro_provenance.recipe import Recipe, StoredVersion, read_version
 from reclora_kedro.pipelines.forget.nodes import show_remains
+from reclora_kedro.update import remains
 from reclora_kedro.update.config import ForgetConfig
 from reclora_kedro.update.remains import (
     Forgotten,
@@ -20,6 +24,7 @@ from reclora_kedro.update.remains import (
     find_remains,
     models_that_name,
     remains_table,
+    sources_of,
     stored_users,
 )
 from terminal import printed
@@ -36,9 +41,13 @@ class Stored:
     updates: str | None = None
     layer: str = "models"
     version: str | None = "1"
-    parameters: dict = field(default_factory=dict)
+    parameters: dict | None = None
     told: bool = True
     options: dict = field(default_factory=dict)
+
+    @property
+    def stored(self):
+        return SimpleNamespace(recipe=self.parameters and SimpleNamespace(parameters=self.parameters))
 
     def comes_from(self, contents, earlier=None):
         if not self.told:
@@ -50,6 +59,11 @@ class Stored:
             more = earlier[self.updates][0].comes_from(contents, earlier)
             met, ends = met | more[0], ends | more[1]
         return met, ends
+
+
+@pytest.fixture(autouse=True)
+def _sources(monkeypatch):
+    monkeypatch.setattr(remains, "sources_of", lambda version, *known: version.comes_from(*known))
 
 
 @pytest.fixture
@@ -219,3 +233,30 @@ def test_files_that_name_a_user(tmp_path):
     for name, (columns, expected) in tables.items():
         pl.DataFrame(columns, strict=False).write_parquet(file := tmp_path / f"{name}.parquet")
         assert forgotten.in_table(pl.scan_parquet(file)) is expected, name
+
+
+def test_ways_to_what_a_version_was_made_of(monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr("kedro_provenance.project.alias_names", lambda: ["production"])
+
+    def version(content, inputs, *lineage):
+        parents = tuple(map(remembered, lineage))
+        stored = StoredVersion(Recipe(f"make {content}", "", {}, inputs, {}), content, parents=parents)
+        return ArchivedVersion(content, "", "", {}, stored)
+
+    raw = Ancestor("raw", "r", place="raw.csv")
+    log = version("l", {"raw": "r"}, raw)
+    of_log = (raw, log.stored.ancestor("log"))
+    model = version("m", {"log": "l"}, *of_log)
+    scores = version("s", {"model": "m", "texts": "t"}, *of_log, model.stored.ancestor("model"), Ancestor("texts", "t"))
+    assert sources_of(scores, ["l"]) == ({"l"}, {"texts"})
+    assert sources_of(scores, []) == (set(), {"raw", "texts"})
+    assert sources_of(log, ["l"]) == ({"l"}, set())
+    updated = version("u", {"production.model": "m", "log": "k"}, version("k", {}).stored.ancestor("log"))
+    assert sources_of(updated, ["l", "k"]) == ({"k"}, set())
+    assert sources_of(updated, ["l", "k"], {"m": [model]}) == ({"k", "l"}, set())
+    assert sources_of(updated, ["l", "k"], {}) == ({"k"}, {"production.model"})
+    copy = version("m", {"production.model": "m", "log": "k"}, version("k", {}).stored.ancestor("log"))
+    assert sources_of(copy, ["l", "k"], {"m": [model, copy]}) == ({"k", "l"}, set())
+    assert sources_of(copy, ["l", "k"], {"m": [copy]}) == ({"k"}, {"production.model"})  # the copied one is gone
+    assert sources_of(ArchivedVersion("old", "", "", {}, StoredVersion(None)), ["l"]) is None

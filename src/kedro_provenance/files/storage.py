@@ -118,10 +118,10 @@ def states(address: str, options: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def names_in(folder: str, options: Mapping[str, Any]) -> list[str]:
-    """Return the names of the objects, files and folders in a folder; none if it does not exist."""
+    """Return the names of what is in a folder and not hidden, in their order; none if it does not exist."""
     with suppress(FileNotFoundError), storage_at(folder, options) as (storage, path):
-        paths = [name.rstrip("/") for name in storage.ls(path, detail=False)]
-        return [name.rpartition("/")[2] for name in paths if name != path]
+        paths = (PurePosixPath(name) for name in storage.ls(path, detail=False) if name.rstrip("/") != path)
+        return sorted(place.name for place in paths if not place.name.startswith("."))
     return []
 
 

@@ -20,6 +20,8 @@ from rich.console import Group
 from kedro_provenance.archive import ArchivedVersion
 from kedro_provenance.files.scratch import scratch_folder
 from kedro_provenance.files.storage import download, is_remote, states
+from kedro_provenance.lineage import Ancestor
+from kedro_provenance.project import is_alias
 from kedro_provenance.recipe import FILE, read_version
 from reclora_kedro.adapters.saved import user_folder
 from reclora_kedro.current_model import ALIAS, ModelInHistory
@@ -310,7 +312,8 @@ def remains_table(report: ForgetReport, *, erase: bool, retrain: bool) -> Group:
 
 
 def _holds_rows(version: ArchivedVersion, forgotten: Forgotten, names: Mapping[str, bool]) -> bool:
-    if version.version is None or forgotten.in_records(version.parameters):
+    recipe = version.stored and version.stored.recipe
+    if version.version is None or (recipe and forgotten.in_records(recipe.parameters)):
         return True
     if version.content in names:
         return names[version.content]
@@ -322,12 +325,49 @@ def _holds_rows(version: ArchivedVersion, forgotten: Forgotten, names: Mapping[s
 def _was_made_of_rows(
     version: ArchivedVersion, names: Mapping[str, bool], earlier: Mapping[str, Sequence[ArchivedVersion]] | None = None
 ) -> bool:
-    sources = version.comes_from(names, earlier)
-    if sources is None:
+    if (sources := sources_of(version, names, earlier)) is None:
         return True
     met, ends = sources
     unknown = WITH_USERS | {end for end in ends if end.startswith(("champion.", "previous."))}
     return any(names[content] for content in met) or not ends.isdisjoint(unknown)
+
+
+def sources_of(
+    version: ArchivedVersion, contents: Collection[str], earlier: Mapping[str, Sequence[ArchivedVersion]] | None = None
+) -> tuple[set[str], set[str]] | None:
+    """Return which of `contents` a version was made from, the first on each path, and the entries where others end.
+
+    Args:
+        contents: digests of contents at which a path ends; other paths end at raw data.
+        earlier: versions by content, through which paths continue where something was made from an earlier version of
+            itself; None skips such inputs. An earlier version may have the same content, as a copy has.
+    """
+    if version.stored is None or version.stored.recipe is None:
+        return None
+    ways: dict[str, list[Ancestor]] = {}
+    for each in (*version.lineage, version.stored.ancestor(version.entry)):
+        ways.setdefault(each.content, []).append(each)
+    left, seen, met, ends = [(version.entry, version.content)], set[str](), set[str](), set[str]()
+    while left:
+        name, content = left.pop()
+        if content in seen or (earlier is None and is_alias(name)):
+            continue
+        seen.add(content)
+        if content in contents:
+            met.add(content)
+            continue
+        if earlier and (is_alias(name) or content == version.content):
+            for stored in (each.stored for each in earlier.get(content, ()) if each.stored):
+                for one in (*stored.lineage, stored.ancestor(name)):
+                    ways.setdefault(one.content, []).append(one)
+        made = [way.inputs or {} for way in ways.get(content, [])]
+        inputs = [each for way in made for each in way.items()]
+        if made and all(content in way.values() for way in made):  # only copies are left
+            ends |= {name for name, copied in inputs if copied == content and earlier is not None}
+        left += inputs
+        if not inputs:
+            ends.add(name)
+    return met, ends
 
 
 def _is_one_of(version: ArchivedVersion, entries: Iterable[str]) -> bool:

@@ -115,7 +115,8 @@ def name_current_model(
     """
     made = versions_in_use([*TABLES, *weights])
     versions = dict(sorted({**model_history[0]["versions"], **made}.items()))
-    archive.require_erasable(archive.at(versions_to_erase), versions.items())
+    erased = [each for each in archive.versions() if each.address in versions_to_erase]
+    archive.require_erasable(erased, versions.items())
     decision = {"chosen": FORGOTTEN, "reason": "users were forgotten"}
     return CurrentModel(versions=versions, decision=decision, made_by=made["log"])
 
