@@ -356,7 +356,7 @@ def test_every_environment_resolves_and_kedro_viz_can_sort_its_layers(environmen
 
 
 def test_a_command_imports_what_it_is_for_alone():
-    """It takes 8 s: a process starts from nothing, and makes every dataset of the default flow."""
+    """It takes 4 s: a process starts from nothing, and makes every dataset of the default flow."""
     code = f"""
         import sys
         from pathlib import Path
@@ -381,7 +381,8 @@ def test_a_command_imports_what_it_is_for_alone():
         assert pipelines["__default__"].nodes
         assert context.params["finetuning"]["variants"]["reclora"].training.epochs
         assert not loaded(*HEAVY)
-        assert all(context.catalog.get(name) for name in pipelines["__default__"].datasets())
+        catalog = context.catalog
+        assert all(catalog.get(name) for name in pipelines["__default__"].datasets())
         assert loaded(*HEAVY) == ["pandas", "plotly"]  # by Kedro's datasets of parameters and of figures
     """
     subprocess.run([sys.executable, "-c", dedent(code)], check=True, cwd=ROOT)
