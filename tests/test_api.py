@@ -15,13 +15,13 @@ import polars as pl
 import pytest
 
 from damaging import damaged_folders
-from kedro_provenance.files.sealed import seal
 from projects import ROOT
 from public_logs import TITLES
 from reclora_kedro import Recommender
 from reclora_kedro.candidates import linear
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.recommendation.delivery import lists_for_users
+from reclora_kedro.sealed import seal
 from shop import CUSTOMERS, ORDERS, PRODUCTS, shop
 from small_logs import SHAPES
 

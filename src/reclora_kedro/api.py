@@ -24,7 +24,6 @@ from scipy.sparse import csr_array
 
 from kedro_provenance.errors import Fault, Parameter, Term, Value, words_of
 from kedro_provenance.files.atomic import atomic_folder
-from kedro_provenance.files.sealed import damage, is_sealed, seal
 from kedro_provenance.parameters import Block, parameter_paths, soft_merge, value_faults
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.linear import Texts
@@ -65,6 +64,7 @@ from reclora_kedro.recommendation.ranking_metrics import RankingRow, compute_ran
 from reclora_kedro.recommendation.recommender import MOMENTS_AT_ONCE, FittedRecommender
 from reclora_kedro.recommendation.rules import ListRequest, check_rules
 from reclora_kedro.recommendation.visitors import similar_items, with_visitors
+from reclora_kedro.sealed import damage, is_sealed, seal
 from reclora_kedro.serving.journal import Content
 from reclora_kedro.serving.journal_tables import Event
 from reclora_kedro.serving.live_log import LiveLog, LiveSequences

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from kedro_provenance.files.sealed import damage, is_sealed, seal
+from reclora_kedro.sealed import damage, is_sealed, seal
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from damaging import damaged_folders
-from kedro_provenance.files.sealed import DIGESTS
 from reclora_kedro.history.co_occurrences import COMPONENTS, co_occurrence_vectors
 from reclora_kedro.lens.base import load_lens
 from reclora_kedro.lens.features import LensLoader, fresh_lens
 from reclora_kedro.lens.states import lens_scores, lens_states
+from reclora_kedro.sealed import DIGESTS
 
 
 def test_a_saved_lens_scores_identically(fitted, log, tmp_path) -> None:

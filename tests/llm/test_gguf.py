@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from kedro_provenance.files.sealed import DIGESTS
 from reclora_kedro.llm import pretrained
 from reclora_kedro.llm.pretrained import cached_gguf, dequantise_gguf
+from reclora_kedro.sealed import DIGESTS
 
 
 @pytest.fixture

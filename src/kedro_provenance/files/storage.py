@@ -1,11 +1,10 @@
-"""Object storage, such as S3, Google Cloud Storage or Azure Blob Storage, through fsspec: addresses and local copies.
+"""Object storage, such as S3, Google Cloud Storage or Azure Blob Storage, through fsspec.
 
 Options are arguments of the protocol's fsspec filesystem, such as keys or an endpoint; by default it reads the
 environment.
 """
 
 import logging
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from glob import has_magic
@@ -15,11 +14,7 @@ from typing import Any
 import fsspec
 from fsspec.utils import get_protocol
 
-from codeprint.files import private_cache
-from kedro_provenance.files.atomic import UNFINISHED, atomic_file, atomic_folder
-from kedro_provenance.files.digests import digest
-from kedro_provenance.files.scratch import remove_abandoned
-from kedro_provenance.files.sealed import damage, seal
+from kedro_provenance.files.atomic import atomic_file
 
 logger = logging.getLogger(__name__)
 
@@ -139,12 +134,6 @@ class Listings:
         return self._names[key]
 
 
-def remove_drafts(folder: str) -> None:
-    """Remove unfinished files that killed processes of this machine left in a folder by `write_whole`."""
-    if not is_remote(folder):
-        remove_abandoned(folder, UNFINISHED)
-
-
 def exists(address: str, options: Mapping[str, Any]) -> bool:
     """Whether there is an object or a folder at an address."""
     with suppress(FileNotFoundError), storage_at(address, options) as (storage, path):
@@ -175,29 +164,6 @@ def download(address: str, options: Mapping[str, Any], names: list[str], folder:
         file.parent.mkdir(parents=True, exist_ok=True)
     with storage_at(address, options) as (storage, path):
         storage.get([f"{path}/{name}" for name in names], [str(file) for file in files])
-
-
-def local_copy(address: str, options: Mapping[str, Any]) -> str:
-    """Return the path of a copy of a folder or an object in the user's cache, fetched whenever their states change.
-
-    A damaged copy is fetched again. A local path is returned unchanged.
-    """
-    if not is_remote(address):
-        return address
-    with storage_at(address, options):
-        if not (files := states(address, options)):
-            raise FileNotFoundError("there is no such object or folder")
-    parent, _, name = address.rstrip("/").rpartition("/")
-    names = [f"{name}/{rest}".rstrip("/") for rest in files]
-    folder = private_cache("kedro-provenance") / "copies" / digest([address, files])
-    if folder.is_dir() and damage(folder):
-        logger.warning("%s is damaged (its files have changed) and is downloaded again.", folder)
-        shutil.rmtree(folder)
-    if not folder.is_dir():
-        with atomic_folder(folder, shared=True) as draft:
-            download(parent, options, names, draft)
-            seal(draft)
-    return str(folder / name)
 
 
 def remove(address: str, options: Mapping[str, Any]) -> None:

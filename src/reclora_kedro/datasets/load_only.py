@@ -4,7 +4,7 @@ from typing import Any, ClassVar, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
-from kedro_provenance.files.storage import local_copy
+from reclora_kedro.sealed import local_copy
 
 
 class LoadOnlyDataset(AbstractDataset[NoReturn, Any]):

@@ -18,7 +18,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 from torch.optim import Optimizer
 
-from kedro_provenance.files.storage import is_remote, names_in, read, remove, remove_drafts, write_whole
+from kedro_provenance.files.atomic import UNFINISHED
+from kedro_provenance.files.scratch import remove_abandoned
+from kedro_provenance.files.storage import is_remote, names_in, read, remove, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +78,7 @@ class CheckpointStore:
 
     def newest(self) -> Checkpoint | None:
         """Return the newest intact checkpoint, or None; damaged files are skipped with a warning."""
-        remove_drafts(f"{self.folder}/{self.training}")
+        _remove_drafts(f"{self.folder}/{self.training}")
         names = self._names(self.training)
         for name in names:
             file = f"{self.folder}/{self.training}/{name}"
@@ -127,7 +129,7 @@ class FinishedShards:
         A name is the digest of what a shard's result depends on besides the step; `run` computes the results of the
         shards at the given places, in order. OSError is raised for a result that cannot be written.
         """
-        remove_drafts(self.folder)
+        _remove_drafts(self.folder)
         missing, files = [], dict[str, list[str]]()
         for file in names_in(self.folder, self.options):
             files.setdefault(file.rpartition("-")[0], []).append(file)
@@ -189,3 +191,9 @@ def restore_random_states(states: dict[str, Tensor], device: torch.device) -> No
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _remove_drafts(folder: str) -> None:
+    """Remove unfinished files that killed processes of this machine left in a folder by `write_whole`."""
+    if not is_remote(folder):
+        remove_abandoned(folder, UNFINISHED)

@@ -26,8 +26,8 @@ from transformers.utils.logging import disable_progress_bar
 
 from codeprint.files import private_cache, remembered_sha256
 from kedro_provenance.files.atomic import UNFINISHED, atomic_folder
-from kedro_provenance.files.sealed import damage, seal
 from reclora_kedro.llm import OTHER_SOURCE
+from reclora_kedro.sealed import damage, seal
 
 logger = logging.getLogger(__name__)
 
