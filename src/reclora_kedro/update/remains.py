@@ -306,7 +306,7 @@ def remains_table(report: ForgetReport, *, erase: bool, retrain: bool) -> Group:
         for entry in sorted({*counts["rows"], *counts["traces"]})
     ]
     outcome = OUTCOMES[erase, retrain]
-    numbers = {"with rows of the users": (str, "rows"), "weights with traces": (str, "traces")}
+    numbers = {"with rows\nof the users": (str, "rows"), "weights\nwith traces": (str, "traces")}
     table = text_table("Stored versions with data of the users", records, {"entry": (str, "entry")}, numbers)
     return Group(table, outcome) if records else Group("No stored version has data of the users.")
 
