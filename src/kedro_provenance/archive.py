@@ -177,9 +177,9 @@ def move_into_versions(path: Path, run: Run) -> Path | None:
     draft.mkdir()
     (draft / version).mkdir()
     path.rename(draft / version / path.name)
-    draft.rename(path)
     if stored:
-        stored.write(path / version, path / version, run.records.lineage)
+        stored.write(draft / version, path / version, run.records.lineage)
+    draft.rename(path)
     record.unlink(missing_ok=True)
     return path / version / path.name
 

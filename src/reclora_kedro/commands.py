@@ -178,8 +178,8 @@ def _erase(run: Run) -> None:
         versions = {each.address: each for each in archive.versions()}
         done |= {"versions_in_use": in_use, "made_again": made_again(versions.values(), in_use), "users": len(users)}
         erased = [versions.pop(address) for address in addresses if address in versions]
-        file = begin_certificate(run.data / CERTIFICATES, run, erased, **done)
         archive.require_erasable(erased, in_use.items())
+        file = begin_certificate(run.data / CERTIFICATES, run, erased, **done)
         for each in erased:
             each.erase()
         remove_abandoned()  # temporary files of killed runs

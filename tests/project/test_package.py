@@ -55,7 +55,8 @@ def test_an_installed_package_runs_in_an_empty_folder(tmp_path, monkeypatch, cap
 
 def test_reclora_is_a_group_of_commands_each_with_an_example(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    of_provenance = {name: f"kedro provenance {name}" for name in provenance.commands}
+    of_provenance = {name: each.epilog.removeprefix("Example: ") for name, each in provenance.commands.items()}
+    assert all(example.startswith(f"kedro provenance {name}") for name, example in of_provenance.items())
     for words in (
         ["--help"],
         *([name, "--help"] for name in EXAMPLES),

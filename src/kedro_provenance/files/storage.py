@@ -127,7 +127,7 @@ class Listings:
         self._names: dict[tuple[str, str], list[str]] = {}
 
     def names_in(self, folder: str, options: Mapping[str, Any]) -> list[str]:
-        """Return what the function of this name does."""
+        """Return the names in a folder, as the function does, and as of the first time it was asked."""
         key = folder, repr(options)
         if key not in self._names:
             self._names[key] = names_in(folder, options)

@@ -15,7 +15,7 @@ from reclora_kedro.ingestion.plausible_times import SECONDS_PER_DAY
 LATEST = 5  # events whose items' vectors are compared with those of pairs
 MOST_TIED = 50  # the same, and those of the second of the fifth latest one, where seconds have no order
 TREND_DAYS = 30
-PAIRS_AT_ONCE = 2**12  # whose vectors are compared at once
+EVENTS_AT_ONCE = 5 * 2**12  # of pairs, whose vectors are compared at once
 
 
 class ItemFacts:
@@ -115,9 +115,10 @@ class ItemFacts:
                 np.maximum(first_not_before(seconds.take(each, mode="clip"), seconds, start, end), end - MOST_TIED)
                 for each in (last, latest)
             )
-        for first in range(0, len(item), PAIRS_AT_ONCE):
-            rows = slice(first, first + PAIRS_AT_ONCE)
-            place = end[rows, None] - 1 - np.arange((end - latest)[rows].max(initial=1))
+        width = int((end - latest).max(initial=1))
+        for first in range(0, len(item), step := EVENTS_AT_ONCE // width):
+            rows = slice(first, first + step)
+            place = end[rows, None] - 1 - np.arange(width)
             is_event, is_last = (place >= each[rows, None] for each in (latest, last))
             vectors = self._vectors[events.item_index[np.where(is_event, place, 0)]]
             of_events = np.einsum("nkd,nd->nk", vectors, self._vectors[item[rows]], optimize=True)
