@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 
 from kedro_provenance.parameters import Block, Resource
 from reclora_kedro.extensions import Registry
-from reclora_kedro.parameters import Count, CountOrZero, LearningRate, Seed, Share
+from reclora_kedro.parameters import Count, CountOrZero, LearningRate, Seed
 
 STEPS = Registry("reclora_extras.base_models.steps")
 """Modules for the values of ``base_model.steps``, each with one subclass of `reclora_extras.base_models.steps.Step`."""
@@ -23,28 +23,14 @@ class TuningConfig(Block):
     learning_rate: LearningRate
 
 
-class ImportanceConfig(Block):
-    """Criterion of the importance of what is removed."""
-
-    calibration_prompts: ClassVar[int] = 64  # at most; each takes one gradient of all weights
-
-    importance: Literal["loss", "taylor", "random"]
-
-
-class PruneConfig(ImportanceConfig):
-    """Share of the heads and channels of every layer to prune."""
-
-    importance: Literal["taylor", "random"]
-    ratio: Annotated[Share, Field(le=0.9)]
-
-
-class DropLayersConfig(ImportanceConfig):
-    """Number of layers to drop."""
+class DropLayersConfig(Block):
+    """Number of layers to drop, and the criterion of their importance."""
 
     # The first and the last layers stay, as in Shortened LLaMA (arXiv 2402.02834): an LLM cannot do without them.
     spare_first: ClassVar[int] = 4
     spare_last: ClassVar[int] = 2
 
+    importance: Literal["loss", "taylor", "random"]
     layers: CountOrZero
 
 
@@ -65,6 +51,5 @@ class BaseModelConfig(Block):
     ]
     tokens_per_batch: Resource[Count]
     seed: Seed
-    prune: PruneConfig
     drop_layers: DropLayersConfig
     recovery: TuningConfig

@@ -21,14 +21,18 @@ class Halve(Step):
 """
 
 
-def test_a_step_of_another_package_is_named_by_its_dotted_path(tiny_llm, tmp_path, monkeypatch):
+def test_steps_are_refused_at_once_where_those_before_also_of_other_packages_leave_too_few_layers(
+    tiny_llm, tmp_path, monkeypatch
+):
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/halve.py").write_text(STEP)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ValueError, match=r"base_model\.drop_layers\.layers is 2.* 3 "):
-        require_steps(random_llm(tiny_llm), config(steps=["outside.halve", "drop_layers"]))
-    with pytest.raises(ValueError, match=r"'prun' is unknown.*the nearest one is prune"):
-        config(steps=["prun"])
+    llm = random_llm(tiny_llm)  # of six layers: dropping takes two, and spares one at either end
+    require_steps(llm, config(steps=["drop_layers", "outside.halve"]))
+    with pytest.raises(ValueError, match=r"drop_layers\.layers is 2, but of 2 layers .* only 0 may be dropped"):
+        require_steps(llm, config(steps=["drop_layers", "outside.halve", "drop_layers"]))
+    with pytest.raises(ValueError, match=r"'drop_layer' is unknown.*the nearest one is drop_layers"):
+        config(steps=["drop_layer"])
     del sys.modules["outside.halve"], sys.modules["outside"]
 
 

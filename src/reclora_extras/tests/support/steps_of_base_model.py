@@ -5,12 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from random_llama import random_llama
-from reclora_extras.base_models.config import (
-    BaseModelConfig,
-    DropLayersConfig,
-    PruneConfig,
-    TuningConfig,
-)
+from reclora_extras.base_models.config import BaseModelConfig, DropLayersConfig, TuningConfig
 from reclora_kedro.llm.prompt_set import PromptSet
 from reclora_kedro.llm.prompts import PromptFormat
 
@@ -24,8 +19,7 @@ def tuning(**settings):
 
 def config(**blocks):
     settings = {
-        "steps": ["prune"], "tokens_per_batch": TOKENS, "seed": 0,
-        "prune": PruneConfig(ratio=0.5, importance="taylor"),
+        "steps": ["drop_layers"], "tokens_per_batch": TOKENS, "seed": 0,
         "drop_layers": DropLayersConfig(layers=2, importance="taylor"),
         "recovery": tuning(epochs=0),
     }  # fmt: skip
