@@ -1,1 +1,1 @@
-"""Preparation of a base LLM before adapters: pruning, dropping of layers."""
+"""Preparation of a base LLM before adapters: dropping of layers."""

@@ -1,4 +1,4 @@
-"""Prune the base LLM before adapters are trained; on request."""
+"""Drop layers of the base LLM before adapters are trained; on request."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
