@@ -99,14 +99,20 @@ class AtomicCatalog(ConfiguredCatalog):
 
         The recipe is absent while the data are written, so that half a file is never taken for a complete one.
         """
-        if record := self.records.file_of(ds_name, self.get(ds_name)):
+        making, path = self.making.pop(ds_name, None), unversioned_path(self.get(ds_name))
+        record, begun = self.records.file_of(ds_name, self.get(ds_name)), set[str]()
+        if record and making and making.partitions and isinstance(data, Mapping):
+            begun = self.records.begin(record, making, data)
+        elif record:
             record.unlink(missing_ok=True)
         super().save(ds_name, data)
+        if path and making and (unmade := begun.difference(making.kept, data)):
+            gone = {path / f"{name}{self.entry(ds_name).get('filename_suffix', '')}" for name in unmade}
+            for file in (file for file in files_in(path) if not gone.isdisjoint((file, *file.parents))):
+                file.unlink()
         if record:
             self._forget(ds_name)
-        making = self.making.pop(ds_name, None)
         if record and making and (content := self._content_without_versions(ds_name)):
-            path = unversioned_path(self.get(ds_name))
             kinds = kinds_of(path) if path else kinds_among(data)
             self.records.write(record, replace(making, content=content, seconds=making.elapsed, kinds=kinds))
         self.outdated.discard(ds_name)

@@ -20,7 +20,7 @@ from kedro_provenance import audit
 from kedro_provenance.check_parameters import BlockTypes, check_names, check_parameters
 from kedro_provenance.failures import RunRefusedError, explain_failure
 from kedro_provenance.manifest import save_manifest
-from kedro_provenance.plan import leaves_nothing, recipe_of, version_by
+from kedro_provenance.plan import choose_partitions, leaves_nothing, recipe_of, version_by
 from kedro_provenance.project import code_of_hook, making_pipelines, parameters_in_use
 from kedro_provenance.run import Aliases, Checks, Run
 from kedro_provenance.runner import announce, finish
@@ -121,11 +121,12 @@ class ProvenanceHooks:
         self._announce(node)
 
     @hook_impl
-    def before_node_run(self, node: Node) -> None:
-        """Start the node's clock once its inputs are loaded."""
+    def before_node_run(self, node: Node, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Start the node's clock once its inputs are loaded; return the partitions that it gets in place of all."""
         self._announce(node)  # there may be none
         self._began[node], self._unsaved[node] = time.time(), set(node.outputs)
         audit.opened.files = set()
+        return choose_partitions(node, inputs, self._run.catalog) if self._run else {}
 
     def _announce(self, node: Node) -> None:
         """Announce the outputs of a node, unless the runner has done so already."""

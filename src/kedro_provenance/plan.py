@@ -1,6 +1,7 @@
 """Plan a run: which nodes are out of date and why, and whether their inputs fit together."""
 
 import inspect
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,12 +16,15 @@ from kedro.pipeline import Node, Pipeline
 
 import codeprint.files
 from codeprint import Fingerprint, diff
+from codeprint.declared import F
+from codeprint.files import files_in
 from kedro_provenance.catalog import AtomicCatalog, kinds_of
 from kedro_provenance.datasets import (
     cannot_tell,
     entry_name,
     is_in_memory,
     is_of_kind,
+    is_of_partitions,
     is_scratch,
     loaded_folder,
     unversioned_path,
@@ -32,12 +36,14 @@ from kedro_provenance.kedro_internals import names_in_dicts
 from kedro_provenance.lineage import Ancestor, remembered
 from kedro_provenance.parameters import deciding
 from kedro_provenance.project import all_pipelines, code_around, code_of, is_alias, project_packages
-from kedro_provenance.recipe import Recipe, StoredVersion, flat, texts
+from kedro_provenance.recipe import Recipe, StoredVersion, content_of, flat, texts
 
 PLACES = {"filepath", "path", "versioned", "version", "credentials", "metadata", "fs_args"}
 """Keys of an entry that locate data without describing them."""
 MOST_PARTS = 60  # of more parts of code than these, a record names their modules alone
 MOST_CHANGES = 6  # number of changes of code that a reason names
+OTHER_CONTENT = "{}: other content than it was made of"
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -291,12 +297,54 @@ def differences(stored: Recipe, now: Recipe) -> Iterator[str]:
         if name not in stored.inputs:
             yield f"it did not read {name}"
         elif stored.inputs[name] != content:
-            yield f"{name}: other content than it was made of"
+            yield OTHER_CONTENT.format(name)
     for name, loaded in now.entries.items():
         if name in stored.entries and stored.entries[name] != loaded:
             yield f"{name} is loaded or saved in another way"
     if missing := [name for name in stored.entries if name not in now.entries]:
         yield f"its node had {', '.join(missing)}, too"
+
+
+def by_partition(function: F) -> F:
+    """Declare that a node makes each partition of its output from the one of its input with the same name alone.
+
+    Its function then gets the new and changed partitions, or none, where nothing else has changed. It returns what it
+    makes of them by the same names.
+    """
+    vars(function)["is_by_partition"] = True
+    return function
+
+
+def choose_partitions(node: Node, inputs: Mapping[str, Any], catalog: AtomicCatalog) -> dict[str, Any]:
+    """Return the partitions that a node which works by partition gets in place of all, and note them for its record."""
+    if not getattr(getattr(node.func, "func", node.func), "is_by_partition", False):  # of a partial object, too
+        return {}
+    names = [name for name in (*node.inputs, *node.outputs) if is_of_partitions(catalog.get(name))]
+    if len(names) != 2 or names[1:] != node.outputs or catalog.entry(names[1]).get("overwrite"):
+        needed = "one input and one output that are a PartitionedDataset in a local folder, without `overwrite: true`"
+        logger.info("%s gets all partitions: to work by partition, a node needs %s.", node.name, needed)
+        return {}
+    name, output = names
+    making, stored, now = catalog.making[output], catalog.stored(output), partition_digests(name, inputs[name], catalog)
+    reasons = {*reasons_to_run(node, catalog, recipe=making.recipe)} if output in catalog.outdated else set()
+    before = stored.partitions if stored and reasons == {OTHER_CONTENT.format(name)} else {}
+    given = {part: load for part, load in inputs[name].items() if before.get(part) != now[part]}
+    catalog.making[output] = replace(making, partitions=now, kept=now.keys() - given.keys())
+    if before:
+        logger.info("%s runs for %d of %d partitions.", node.name, len(given), len(now))
+    return {name: given}
+
+
+def partition_digests(name: str, parts: Iterable[str], catalog: AtomicCatalog) -> dict[str, str]:
+    """Return a digest per partition, of its content, how it is read, and the files beside them, which it may need."""
+    entry, dataset = catalog.entry(name), catalog.get(name)
+    if (folder := unversioned_path(dataset)) is None:
+        return {}
+    places = {folder / f"{part}{entry.get('filename_suffix', '')}": part for part in parts}
+    others = [file for file in files_in(folder) if places.keys().isdisjoint((file, *file.parents))]
+    around = [digest_of_entry({**entry, "path": ""}), code_of_dataset(dataset, entry, kinds_of(folder))]
+    around += [f"{file.relative_to(folder)} {content_of(file)}" for file in others]
+    return {part: digest([around, content_of(place)]) for place, part in places.items()}
 
 
 def foreign_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:

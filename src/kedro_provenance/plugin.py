@@ -3,6 +3,10 @@
 from codeprint import depends
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.hooks import ProvenanceHooks
+from kedro_provenance.plan import by_partition
 from kedro_provenance.session import AtomicContext, CachingConfigLoader, ResumingSession
 
-__all__ = ["AtomicCatalog", "AtomicContext", "CachingConfigLoader", "ProvenanceHooks", "ResumingSession", "depends"]
+__all__ = [
+    "AtomicCatalog", "AtomicContext", "CachingConfigLoader", "ProvenanceHooks", "ResumingSession", "by_partition",
+    "depends",
+]  # fmt: skip

@@ -7,7 +7,7 @@ stores, checkpoints and finished shards are identified by the key of a recipe.
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from kedro_provenance.files.digests import digest
 from kedro_provenance.lineage import Ancestor, ancestors, describe, is_described, parse_ancestor, remembered
 
 FILE = "provenance.json"
-UNRECORDED: dict[str, Any] = {"version": "", "folder": None, "lineage_folder": None, "begun": 0.0}
+UNRECORDED: dict[str, Any] = {"version": "", "folder": None, "lineage_folder": None, "begun": 0.0, "kept": ()}
 """Fields of a version that its record leaves out, each with the value that stands for none."""
 
 
@@ -53,10 +53,12 @@ class StoredVersion:
     parents: tuple[str, ...] = ()  # ids of the states that it was made of, see `kedro_provenance.lineage`
     values: tuple[str, ...] = ()  # texts among the parameters of its node and of its lineage, which may name modules
     kinds: tuple[str, ...] = ()  # the project's classes among its data: what reads it runs their code
+    partitions: Mapping[str, str] = field(default_factory=dict)  # that it was made of, if one by one: their digests
     version: str = ""  # its name
     folder: Path | None = None  # of its files; None in an object storage
     lineage_folder: Path | None = None  # with the descriptions of its parents; None if these are known
     begun: float = 0.0  # when the node that makes it began, by `time.perf_counter`
+    kept: Collection[str] = ()  # partitions that its node does not make again
 
     @property
     def elapsed(self) -> float:

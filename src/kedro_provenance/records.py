@@ -1,17 +1,19 @@
 """The folder of records: of data in no local file, of nodes that leave nothing stored, and of lineage."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
-from kedro.io import AbstractDataset
+from kedro.io import AbstractDataset, DatasetError
 
 from kedro_provenance.datasets import is_in_memory, is_scratch, is_versioned, unversioned_path
 from kedro_provenance.files.atomic import atomic_file
 from kedro_provenance.files.digests import digest
 from kedro_provenance.lineage import LINEAGE
-from kedro_provenance.recipe import FILE, Recipe, StoredVersion, read_record
+from kedro_provenance.recipe import FILE, Recipe, StoredVersion, parse_version, read_record
 
 FOLDER = ".provenance"  # in the data folder
 FORCED, AUDIT = "forced.json", "audit.json"
@@ -64,6 +66,19 @@ class Records:
 
     def write(self, file: Path, made: StoredVersion) -> None:
         atomic_file(file, made.to_json(file.parent, self.lineage))
+
+    def begin(self, record: Path, making: StoredVersion, data: Mapping[str, Any]) -> set[str]:
+        """Note that partitions are being written; return all that may lie there. Raise DatasetError for foreign ones."""
+        given = making.partitions.keys() - making.kept
+        if foreign := sorted(map(str, data.keys() - given)):
+            raise DatasetError(
+                f"A function declared by_partition returned {', '.join(foreign[:6])}; it was given the partitions "
+                f"{', '.join(sorted(given)[:6])}. Nothing was written. Have it return what it makes of each of these by "
+                "the same name, or remove the decorator."
+            )
+        before = parse_version(record.read_bytes() if record.exists() else b"", "").partitions
+        self.write(record, replace(making, content="", partitions={**before, **making.partitions}))
+        return {*before, *making.partitions}
 
     def file_of(self, name: str, dataset: AbstractDataset | None) -> Path | None:
         """Return the file of the record of data without versions; None for data in memory and for versions."""
