@@ -24,13 +24,6 @@ def is_of_kind(dataset: AbstractDataset | None, name: str) -> bool:
     return any(kind.__name__ == name for kind in type(dataset).__mro__)
 
 
-def is_of_partitions(dataset: AbstractDataset | None) -> bool:
-    """Whether a dataset is Kedro's own of partitions in a local folder, and of no class that inherits from it."""
-    kind = type(dataset)
-    is_own = kind.__name__ == "PartitionedDataset" and kind.__module__.startswith("kedro_datasets.")
-    return is_own and local_path(dataset) is not None
-
-
 def cannot_tell(dataset: AbstractDataset | None) -> bool:
     """Whether a dataset has no way to find out if its data exist."""
     return dataset is not None and type(dataset)._exists is AbstractDataset._exists

@@ -17,14 +17,12 @@ from kedro.pipeline import Node, Pipeline
 import codeprint.files
 from codeprint import Fingerprint, diff
 from codeprint.declared import F
-from codeprint.files import files_in
 from kedro_provenance.catalog import AtomicCatalog, kinds_of
 from kedro_provenance.datasets import (
     cannot_tell,
     entry_name,
     is_in_memory,
     is_of_kind,
-    is_of_partitions,
     is_scratch,
     loaded_folder,
     unversioned_path,
@@ -36,13 +34,14 @@ from kedro_provenance.kedro_internals import names_in_dicts
 from kedro_provenance.lineage import Ancestor, remembered
 from kedro_provenance.parameters import deciding
 from kedro_provenance.project import all_pipelines, code_around, code_of, is_alias, project_packages
-from kedro_provenance.recipe import Recipe, StoredVersion, content_of, flat, texts
+from kedro_provenance.recipe import Recipe, StoredVersion, flat, texts
 
 PLACES = {"filepath", "path", "versioned", "version", "credentials", "metadata", "fs_args"}
 """Keys of an entry that locate data without describing them."""
 MOST_PARTS = 60  # of more parts of code than these, a record names their modules alone
 MOST_CHANGES = 6  # number of changes of code that a reason names
 OTHER_CONTENT = "{}: other content than it was made of"
+PARTITIONED = "kedro_datasets.partitions.partitioned_dataset.PartitionedDataset"
 logger = logging.getLogger(__name__)
 
 
@@ -319,10 +318,10 @@ def choose_partitions(node: Node, inputs: Mapping[str, Any], catalog: AtomicCata
     """Return the partitions that a node which works by partition gets in place of all, and note them for its record."""
     if not getattr(getattr(node.func, "func", node.func), "is_by_partition", False):  # of a partial object, too
         return {}
-    names = [name for name in (*node.inputs, *node.outputs) if is_of_partitions(catalog.get(name))]
-    if len(names) != 2 or names[1:] != node.outputs or catalog.entry(names[1]).get("overwrite"):
-        needed = "one input and one output that are a PartitionedDataset in a local folder, without `overwrite: true`"
-        logger.info("%s gets all partitions: to work by partition, a node needs %s.", node.name, needed)
+    names = [name for name in (*node.inputs, *node.outputs) if PARTITIONED in str(type(catalog.get(name)))]
+    places = [unversioned_path(catalog.get(name)) for name in names]
+    if len(names) != 2 or names[1:] != node.outputs or None in places or catalog.entry(names[1]).get("overwrite"):
+        logger.info("%s gets all partitions: it must read one local PartitionedDataset, and add to one.", node.name)
         return {}
     name, output = names
     making, stored, now = catalog.making[output], catalog.stored(output), partition_digests(name, inputs[name], catalog)
@@ -330,21 +329,19 @@ def choose_partitions(node: Node, inputs: Mapping[str, Any], catalog: AtomicCata
     before = stored.partitions if stored and reasons == {OTHER_CONTENT.format(name)} else {}
     given = {part: load for part, load in inputs[name].items() if before.get(part) != now[part]}
     catalog.making[output] = replace(making, partitions=now, kept=now.keys() - given.keys())
-    if before:
-        logger.info("%s runs for %d of %d partitions.", node.name, len(given), len(now))
+    logger.info("%s runs for %d of %d partitions.", node.name, len(given), len(now))
     return {name: given}
 
 
 def partition_digests(name: str, parts: Iterable[str], catalog: AtomicCatalog) -> dict[str, str]:
     """Return a digest per partition, of its content, how it is read, and the files beside them, which it may need."""
-    entry, dataset = catalog.entry(name), catalog.get(name)
-    if (folder := unversioned_path(dataset)) is None:
-        return {}
+    entry, dataset, folder = catalog.entry(name), catalog.get(name), unversioned_path(catalog.get(name))
+    assert folder
     places = {folder / f"{part}{entry.get('filename_suffix', '')}": part for part in parts}
-    others = [file for file in files_in(folder) if places.keys().isdisjoint((file, *file.parents))]
+    others = [file for file in codeprint.files.files_in(folder) if places.keys().isdisjoint((file, *file.parents))]
     around = [digest_of_entry({**entry, "path": ""}), code_of_dataset(dataset, entry, kinds_of(folder))]
-    around += [f"{file.relative_to(folder)} {content_of(file)}" for file in others]
-    return {part: digest([around, content_of(place)]) for place, part in places.items()}
+    around += [f"{file.relative_to(folder)} {codeprint.files.remembered_sha256(file)}" for file in others]
+    return {part: digest([around, codeprint.files.digest_of_files(place)]) for place, part in places.items()}
 
 
 def foreign_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:

@@ -6,7 +6,5 @@ from kedro_provenance.hooks import ProvenanceHooks
 from kedro_provenance.plan import by_partition
 from kedro_provenance.session import AtomicContext, CachingConfigLoader, ResumingSession
 
-__all__ = [
-    "AtomicCatalog", "AtomicContext", "CachingConfigLoader", "ProvenanceHooks", "ResumingSession", "by_partition",
-    "depends",
-]  # fmt: skip
+__all__ = ["AtomicCatalog", "AtomicContext", "CachingConfigLoader", "ProvenanceHooks", "ResumingSession"]
+__all__ += ["by_partition", "depends"]

@@ -1,11 +1,10 @@
 """The folder of records: of data in no local file, of nodes that leave nothing stored, and of lineage."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
@@ -67,14 +66,14 @@ class Records:
     def write(self, file: Path, made: StoredVersion) -> None:
         atomic_file(file, made.to_json(file.parent, self.lineage))
 
-    def begin(self, record: Path, making: StoredVersion, data: Mapping[str, Any]) -> set[str]:
-        """Note that partitions are being written; return all that may lie there. Raise DatasetError for foreign ones."""
+    def begin(self, record: Path, making: StoredVersion, made: Iterable[str]) -> set[str]:
+        """Note that partitions are being written, and return all that may lie there; raise DatasetError for others."""
         given = making.partitions.keys() - making.kept
-        if foreign := sorted(map(str, data.keys() - given)):
+        if foreign := sorted({*map(str, made)} - given):
+            found, expected = (", ".join(names[:6]) or "none" for names in (foreign, sorted(given)))
             raise DatasetError(
-                f"A function declared by_partition returned {', '.join(foreign[:6])}; it was given the partitions "
-                f"{', '.join(sorted(given)[:6])}. Nothing was written. Have it return what it makes of each of these by "
-                "the same name, or remove the decorator."
+                f"A function declared by_partition returned the partitions {found}, and was given {expected}. Nothing "
+                "was written. Have it return what it makes of each by its name, or remove the decorator."
             )
         before = parse_version(record.read_bytes() if record.exists() else b"", "").partitions
         self.write(record, replace(making, content="", partitions={**before, **making.partitions}))

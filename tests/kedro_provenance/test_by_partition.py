@@ -1,11 +1,11 @@
-"""Nodes that are declared to work by partition run for new and changed partitions alone, and leave what a clean run does."""
+"""Nodes that work by partition run for new and changed partitions alone, and leave what a run of everything does."""
 
 import shutil
 from pathlib import Path
 
 import pytest
 
-from small_project import by_kedro, by_settings, edit, in_processes, make_project, ran
+from small_project import by_kedro, by_settings, edit, in_processes, loaded, make_project, ran
 
 CODE = """
 import os
@@ -27,7 +27,9 @@ def made(day, load, rate):
 def clean(days, rate, names):
     with open("calls.txt", "a") as calls:
         print(*sorted(days), file=calls)
-    return {day + names: MAKE for day, load in days.items() if load() != "nothing"}
+    if Path("foreign").exists():
+        return {"a": "foreign"}
+    return {day + names.strip(): MAKE for day, load in days.items() if load() != "nothing"}
 
 
 @by_partition
@@ -62,6 +64,13 @@ counts:
 all: {type: text.TextDataset, filepath: data/03_primary/all.txt, versioned: true}
 """
 RAW, CLEANED = "data/01_raw/days", "data/02_intermediate/days"
+OWN = """
+from kedro_datasets import partitions
+
+
+class PartitionedDataset(partitions.PartitionedDataset):
+    pass
+"""
 MADE = {"at once": "made(day, load, rate)", "lazily": "lambda day=day, load=load: made(day, load, rate)"}
 ONLY = {"only_missing_outputs": True}
 
@@ -151,7 +160,7 @@ def test_only_new_and_changed_partitions_are_made_again(shop, edits):
 def test_so_it_is_with_every_runner(shop, by, runner):
     if by == in_processes:  # a lambda cannot be sent to another process, nor back
         edit(shop, "src/shop/days.py", MADE["lazily"], MADE["at once"])
-        edit(shop, "src/shop/pipeline_registry.py", "lambda counts: \" \".join(sorted(counts))", "max")
+        edit(shop, "src/shop/pipeline_registry.py", 'lambda counts: " ".join(sorted(counts))', "max")
         assert ran(by, shop) == []
         calls(shop)
     put(shop, "a", None)
@@ -172,7 +181,7 @@ def test_a_plain_run_is_given_all_and_removes_what_is_left_of_others(shop):
 WHOLE = {
     "a parameter": ("conf/base/parameters.yml", "rate: 2", "rate: 3"),
     "code": ("src/shop/days.py", "LENGTH = 3", "LENGTH = 2"),
-    "how the input is loaded": ("conf/base/catalog.yml", "dataset: text.TextDataset, filename_suffix: .txt", 
+    "how the input is loaded": ("conf/base/catalog.yml", "dataset: text.TextDataset, filename_suffix: .txt",
         "dataset: {type: text.TextDataset, fs_args: {open_args_load: {mode: r}}}, filename_suffix: .txt"),
     "how the output is saved": ("conf/base/catalog.yml", "02_intermediate/days, dataset: text.TextDataset",
         "02_intermediate/days, dataset: {type: text.TextDataset, fs_args: {open_args_save: {mode: w}}}"),
@@ -196,7 +205,6 @@ def test_nothing_is_kept_that_does_not_fit(shop, harm):
     put(shop, "d", "changed")
     if harm == "another input":
         (shop / "data/01_raw/names.txt").write_text("\n")
-        edit(shop, "src/shop/days.py", "day + names", "day + names.strip()")
     elif harm == "edited":
         (shop / CLEANED / "a").write_text("by hand")
     elif harm == "deleted":
@@ -212,44 +220,65 @@ def test_nothing_is_kept_that_does_not_fit(shop, harm):
 
 
 @pytest.mark.parametrize("again", [{}, ONLY])
-@pytest.mark.parametrize("first", ["a", "g"])
-def test_a_run_that_is_killed_while_it_saves_is_made_up_for(shop, again, first):
-    put(shop, "a", "new")
+@pytest.mark.parametrize("killed_in", ["0", "g"])
+def test_a_run_that_is_killed_while_it_saves_is_made_up_for(shop, again, killed_in):
+    put(shop, "0", "new")
     put(shop, "g", "new")
-    (shop / "die").write_text(first)
+    (shop / "die").write_text(killed_in)
     assert ran(by_settings, shop, **ONLY) is None
-    assert calls(shop)[0] == ["a g"]
-    assert ((shop / CLEANED / "a").read_text() == "newnew") == (first == "g")
+    assert calls(shop)[0] == ["0 g"]
+    assert (shop / CLEANED / "0").exists() == (killed_in == "g")
     (shop / "die").unlink()
-    put(shop, "a", None)  # whose result the killed run may have left
-    ran(by_settings, shop, **again)
+    put(shop, "0", None)  # whose result the killed run may have left
+    put(shop, "a", None)
+    assert not isinstance(ran(by_settings, shop, **again), str)
     assert calls(shop)[0] == ["b/c d g"]
     assert results(shop) == clean_results(shop)
 
 
-def test_partitions_that_were_not_given_are_refused(shop):
+def test_partitions_that_were_not_given_are_refused_before_anything_is_written(shop):
     put(shop, "d", "changed")
-    edit(shop, "src/shop/days.py", "day + names: MAKE".replace("MAKE", MADE["lazily"]), '"a": load()')
+    (shop / "foreign").touch()
     before = results(shop)
+    refused = ran(by_settings, shop, **ONLY)
+    assert "returned the partitions a, and was given d. Nothing was written" in refused
+    assert results(shop) == before
+    (shop / "foreign").unlink()
     ran(by_settings, shop, **ONLY)
-    assert results(shop) != before  # a is among those that it was given, as the code was changed
-    put(shop, "d", "changed again")
-    before = results(shop), ran(by_settings, shop, **ONLY)
-    assert "by_partition returned a; it was given the partitions d. Nothing was written" in before[1]
-    assert results(shop) == before[0]
+    assert calls(shop)[0] == ["d", "d"]
+    assert results(shop) == clean_results(shop)
 
 
-@pytest.mark.parametrize("output", ["overwrite: true", "not partitioned"])
-def test_where_it_cannot_work_by_partition_it_runs_whole(shop, output):
-    if output == "overwrite: true":
-        edit(shop, "conf/base/catalog.yml", "intermediate/days,", "intermediate/days, overwrite: true,")
-    else:
-        edit(shop, "src/shop/pipeline_registry.py", '"names"], "cleaned"', '"cleaned"], "cleaned_again"')
-        pytest.skip()
+def test_a_run_says_how_many_partitions_it_makes_again(shop):
+    put(shop, "d", "changed")
+    assert ran(loaded, shop, said_by="kedro_provenance.plan") == [
+        "clean runs for 1 of 3 partitions.",
+        "count runs for 1 of 3 partitions.",
+    ]
+
+
+CATALOG_FILE = "conf/base/catalog.yml"
+NAMES = "names: {type: text.TextDataset, filepath: data/01_raw/names.txt}"
+CANNOT = {
+    "an output that is overwritten": (CATALOG_FILE, "intermediate/days,", "intermediate/days, overwrite: true,"),
+    "a second input of partitions": (CATALOG_FILE, NAMES,
+        "names: {type: partitions.PartitionedDataset, path: data/01_raw/names, dataset: text.TextDataset}"),
+    "a class of its own that inherits": (CATALOG_FILE, "days: {type: partitions.PartitionedDataset",
+        "days: {type: shop.own.PartitionedDataset"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reason", CANNOT)
+def test_what_cannot_work_by_partition_gets_all(shop, reason):
+    edit(shop, *CANNOT[reason])
+    if "second" in reason:
+        (shop / "data/01_raw/names").mkdir()
+        (shop / "data/01_raw/names/x").write_text("")
+        edit(shop, "src/shop/days.py", "day + names.strip()", "day")
+    (shop / "src/shop/own.py").write_text(OWN)
     ran(by_settings, shop, **ONLY)
     calls(shop)
-    put(shop, "a", None)
     put(shop, "d", "changed")
     ran(by_settings, shop, **ONLY)
-    assert calls(shop)[0] == ["b/c d"]
+    assert calls(shop)[0] == ["a b/c d"]
     assert results(shop) == clean_results(shop)

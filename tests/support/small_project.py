@@ -184,14 +184,14 @@ def in_processes(folder, **arguments):
     by_settings(folder, runner=ParallelRunner(2), **arguments)
 
 
-def loaded(folder):
-    """What the catalog says that it loads and saves in a session with `--only-missing-outputs`."""
+def loaded(folder, said_by="kedro.io.data_catalog"):
+    """What the catalog, or another logger, says that it loads and saves in a session with `--only-missing-outputs`."""
     import logging
 
     from kedro.framework.startup import bootstrap_project
 
     bootstrap_project(folder)  # which sets levels of its own
-    said, logger = [], logging.getLogger("kedro.io.data_catalog")
+    said, logger = [], logging.getLogger(said_by)
     logger.setLevel(logging.INFO)
     logger.addFilter(lambda record: said.append(record.getMessage()))
     by_settings(folder, only_missing_outputs=True)
