@@ -3,8 +3,10 @@
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+import kedro_provenance
 from small_project import by_kedro, by_settings, edit, in_processes, loaded, make_project, ran
 
 CODE = """
@@ -282,3 +284,28 @@ def test_what_cannot_work_by_partition_gets_all(shop, reason):
     ran(by_settings, shop, **ONLY)
     assert calls(shop)[0] == ["a b/c d"]
     assert results(shop) == clean_results(shop)
+
+
+def test_the_example_of_the_readme_runs(tmp_path):
+    folder, readme = make_project(tmp_path), Path(kedro_provenance.__file__).with_name("README.md").read_text("utf-8")
+    section = readme.partition("## Work by partition")[2]
+    code, catalog = (section.partition(f"```{kind}\n")[2].partition("```")[0] for kind in ("python", "yaml"))
+    (folder / "src/shop/days.py").write_text(code)
+    (folder / "conf/base/catalog.yml").write_text(catalog)
+    registry = "src/shop/pipeline_registry.py"
+    edit(folder, registry, 'Node(clean, "orders", "cleaned", name="clean")', "")
+    edit(folder, registry, 'Node(total, ["cleaned", "params:rate"], "totals", name="total")',
+         'Node(clean, ["days", "params:rate"], "cleaned", name="clean")')  # fmt: skip
+    edit(folder, registry, "        ,\n", "")
+    edit(folder, registry, "shop.cleaning", "shop.days")
+    days = folder / "data/01_raw/days"
+    days.mkdir()
+    for day in range(3):
+        (days / f"{day}.csv").write_text(f"price\n{day}\n")
+    assert ran(by_settings, folder) == ["clean"]
+    old = {file.name: file.stat().st_mtime_ns for file in folder.glob("data/02_days/*.pq")}
+    (days / "3.csv").write_text("price\n10\n")
+    assert ran(loaded, folder, said_by="kedro_provenance.plan") == ["clean runs for 1 of 4 partitions."]
+    new = {file.name: file.stat().st_mtime_ns for file in folder.glob("data/02_days/*.pq")}
+    assert new == old | {"3.pq": new["3.pq"]}
+    assert pd.read_parquet(folder / "data/02_days/3.pq").price.tolist() == [12]
