@@ -106,7 +106,7 @@ class AtomicCatalog(ConfiguredCatalog):
         elif record:
             record.unlink(missing_ok=True)
         super().save(ds_name, data)
-        if path and making and (unmade := begun.difference(making.kept, data)):
+        if path and making and (unmade := begun and begun.difference(making.kept, data)):
             gone = {path / f"{name}{self.entry(ds_name).get('filename_suffix', '')}" for name in unmade}
             for file in (file for file in files_in(path) if not gone.isdisjoint((file, *file.parents))):
                 file.unlink()
