@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test test-adapters test-benchmarks test-extras lint docs tutorials viz notebooks bench-long-logs bench-lens bench-llm bench-lifelong bench-windows bench-peers bench-ablation bench-deletions bench-ray bench-edits bench-many-nodes bench-hashes \
+.PHONY: help run serve test test-adapters test-benchmarks test-extras test-provenance lint docs tutorials viz notebooks bench-long-logs bench-lens bench-llm bench-lifelong bench-windows bench-peers bench-ablation bench-deletions bench-ray bench-edits bench-many-nodes bench-hashes \
 	bench-attacks bench-journal bench-kedro bench-serve bench-scale lock wheel clean
 
 help:  ## show the targets
@@ -28,14 +28,15 @@ serve: $(READY)  ## answers over HTTP with the champion, which knows every event
 # in the foreground has ended: the tests would go on, with their servers, after `make test` was told to end.
 TESTS := $(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 WAITING = $(BIN)/pytest -m waits $(shell grep -rlw --include='test_*.py' 'mark.waits' tests)
-test test-benchmarks test-extras: export OMP_NUM_THREADS := 1
-test test-benchmarks test-extras: export POLARS_MAX_THREADS := 1
-test test-benchmarks test-extras: export RAYON_NUM_THREADS := 1
-test: $(READY)  ## the tests of the recommender and of its plug-in, in a process per core
+PROVENANCE := tests/codeprint tests/kedro_provenance tests/project/test_edits.py
+test test-benchmarks test-extras test-provenance: export OMP_NUM_THREADS := 1
+test test-benchmarks test-extras test-provenance: export POLARS_MAX_THREADS := 1
+test test-benchmarks test-extras test-provenance: export RAYON_NUM_THREADS := 1
+test: $(READY)  ## the tests of the recommender, in a process per core
 	@mkdir -p build
 	@trap 'kill $$waiting $$computing' INT TERM; \
 	$(WAITING) >build/tests-that-wait.txt 2>&1 & waiting=$$!; \
-	$(TESTS) -m 'not benchmark and not waits' & computing=$$!; \
+	$(TESTS) -m 'not benchmark and not waits' $(addprefix --ignore=,$(PROVENANCE)) src/reclora_kedro tests & computing=$$!; \
 	wait $$computing; computed=$$?; \
 	wait $$waiting; waited=$$?; \
 	echo "Tests that wait:"; cat build/tests-that-wait.txt; exit $$((computed | waited))
@@ -46,6 +47,9 @@ test-benchmarks: $(READY)  ## each benchmark, on data of seconds; the tutorials;
 test-extras: $(READY)  ## types and tests of the published methods, monitoring and tracking, a distribution of their own
 	$(BIN)/mypy src/reclora_extras
 	$(TESTS) src/reclora_extras
+
+test-provenance: $(READY)  ## the tests of codeprint and of the Kedro plug-in, which stand alone
+	$(TESTS) src/codeprint src/kedro_provenance $(PROVENANCE)
 
 # ZenML has an environment of its own: it contradicts others in what they need.
 ADAPTERS := $(BIN)/uv run --quiet --isolated --no-project --python $(BIN)/python --with pytest

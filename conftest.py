@@ -166,10 +166,13 @@ def storage_endpoint():
 
 @pytest.fixture
 def bucket(storage_endpoint, tmp_path_factory, monkeypatch):
-    """A fresh bucket, and a cache of its own for copies of what lies there."""
+    """A fresh bucket, and a cache of its own for copies of what lies there; code that was parsed stays so."""
+    from codeprint.files import private_cache
     from object_storage import Bucket
 
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    cache = tmp_path_factory.mktemp("cache")
+    (cache / "codeprint").symlink_to(private_cache())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     return Bucket(storage_endpoint)
 
 
