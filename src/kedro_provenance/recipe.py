@@ -54,6 +54,7 @@ class StoredVersion:
     values: tuple[str, ...] = ()  # texts among the parameters of its node and of its lineage, which may name modules
     kinds: tuple[str, ...] = ()  # the project's classes among its data: what reads it runs their code
     partitions: Mapping[str, str] = field(default_factory=dict)  # that it was made of, if one by one: their digests
+    signature: str = ""  # of a copy in a cache, by the key of that cache
     version: str = ""  # its name
     folder: Path | None = None  # of its files; None in an object storage
     lineage_folder: Path | None = None  # with the descriptions of its parents; None if these are known

@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -68,12 +68,15 @@ class RemoteVersions:
             self._stored[version] = stored
         return self._stored[version]
 
-    def made_by(self, key: str) -> Iterator[StoredVersion]:
-        """Yield the versions made by the recipe with this key as local copies, the newest first."""
+    def made_by(
+        self, key: str, trusts: Callable[[StoredVersion], bool] = lambda stored: True
+    ) -> Iterator[StoredVersion]:
+        """Yield the versions made by the recipe with this key, and to be trusted, as local copies, the newest first."""
         for version in self.all():
-            if (recipe := self.stored(version).recipe) and recipe.key == key:
+            stored = self.stored(version)
+            if stored.recipe and stored.recipe.key == key and trusts(stored):
                 self.fetch(version)
-                yield replace(self.stored(version), folder=self.folder / version)
+                yield replace(stored, folder=self.folder / version)
 
     def fetch(self, version: str) -> None:
         """Have the cache hold the version, or raise OSError: complete and with the files that were saved."""

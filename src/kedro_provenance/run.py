@@ -10,6 +10,7 @@ from typing import Any
 
 from fsspec.utils import get_protocol
 from kedro.config import AbstractConfigLoader, MissingConfigException
+from kedro.framework.cli.utils import KedroCliError
 from kedro.framework.context import KedroContext
 from kedro.io import DataCatalog
 from kedro.pipeline import Node, Pipeline
@@ -102,8 +103,14 @@ class Run:
             credentials = configuration(self.context.config_loader, "credentials")
             options = credentials.get(get_protocol(address), {}) if is_remote(address) else {}
             place = str(address if is_remote(address) else self.project / address)
+            secret = credentials.get("cache", {}).get("key", "")
+            if "cache" in credentials and not (isinstance(secret, str) and secret):
+                raise KedroCliError(
+                    "`key` of the block `cache` in credentials.yml is not a text, or is empty. Set it to the text that "
+                    "signs what is in the cache, or remove the block to take and give what is not signed."
+                )
             is_read_only = bool(settings.get("cache_read_only"))
-            stores.append(Store(place, options, is_cache=True, is_read_only=is_read_only))
+            stores.append(Store(place, options, is_cache=True, is_read_only=is_read_only, secret=secret))
         return stores
 
     @property

@@ -181,6 +181,17 @@ def test_a_cache_is_only_read_where_it_is_read_only_and_else_old_versions_can_be
     assert {*one.glob("data/0*/*/*")} == own
 
 
+def test_a_cache_with_a_key_gives_what_was_signed_by_it_alone(tmp_path):
+    stranger, one, two = (make_project(tmp_path / name) for name in ("stranger", "one", "two"))
+    for folder in (stranger, one, two):
+        (folder / "conf/base/globals.yml").write_text(f"cache: {tmp_path}/cache\n")
+    for folder in (one, two):
+        (folder / "conf/local/credentials.yml").write_text("cache:\n  key: a secret\n")
+    assert (ran(by_settings, stranger), again(one), again(two)) == (["clean", "total"], [["clean", "total"]], [[]])
+    (two / "conf/local/credentials.yml").write_text("cache:\n  key: ''\n")
+    assert "is not a text, or is empty. Set it to the text that signs" in ran(by_settings, two)
+
+
 def test_a_run_whose_clock_was_set_back_is_refused_as_older_results_would_hide_its_own(tmp_path):
     folder = make_project(tmp_path)
     ran(by_settings, folder)
