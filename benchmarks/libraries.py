@@ -8,7 +8,8 @@ ratings, and no times but the order of likes, in which ties are broken by chance
 has not taken. Each library has an environment of its own, `.venv-peers/NAME`. Its models stand at their default
 settings and, where one fit takes seconds, at the best of some dozens by each user's last known like, without and with
 recency: histories whose likes weigh decay^k, k likes before the last one, where the model reads weights. A training or
-a search ends after ten CPU minutes (`--limit`). Every model has a process of its own, one thread.
+a search ends after ten CPU minutes (`--limit`). Every model has a process of its own, one thread, and as many run at
+once as there are cores. Tables are kept after every log. LensKit needs Python 3.13 on the PATH.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,7 @@ LIBRARIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # requirement
         tuple(f"implicit {model}{how}" for model in ("BM25", "ALS") for how in ("", ", searched", ", by recency")),
     ),
     "lenskit": (
-        ("lenskit==2025.8.1",),
+        ("lenskit==2026.4.0",),
         (
             *("LensKit item-kNN", "LensKit item-kNN, searched"),  # whose histories have no weights
             *("LensKit implicit MF", "LensKit implicit MF, searched", "LensKit implicit MF, by recency"),
@@ -62,6 +64,7 @@ LIBRARIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # requirement
         ("RecBole SASRec", "RecBole LightGCN", "RecBole RecVAE"),
     ),
 }
+PYTHONS = {"lenskit": "3.13"}  # of what does not run on this one
 
 
 def split_likes(project: Project, folder: Path) -> pl.DataFrame:
@@ -132,22 +135,34 @@ def measure(name: str, arguments: argparse.Namespace, bootstrap: Bootstrap) -> t
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         test = split_likes(open_project(LOGS[name]), folder)
+        jobs = list[tuple[Path, str, str]]()
         for library in arguments.libraries:
             requirements, known = LIBRARIES[library]
+            models = [model for model in known if model in (arguments.models or known)]
             try:
-                python = environment(library, *requirements) if requirements else Path(sys.executable)
+                base = PYTHONS.get(library, sys.executable)
+                python = environment(library, *requirements, python=base) if requirements else Path(base)
             except subprocess.CalledProcessError as error:
                 failed.append({"log": name, "model": library, "error": last_line(error)})
                 continue
-            for model in known:
-                if arguments.models and model not in arguments.models:
-                    continue
-                try:
-                    costs[model] = run_model(python, library, folder, model, arguments.limit)
-                    ranks.append(lists_of(folder, model, test))
-                except subprocess.CalledProcessError as error:
-                    failed.append({"log": name, "model": model, "error": last_line(error)})
-                print(name, model, costs.get(model), flush=True)
+            jobs += [(python, library, model) for model in models]
+
+        def run_job(job: tuple[Path, str, str]) -> tuple[dict[str, Any], pl.DataFrame] | subprocess.CalledProcessError:
+            python, library, model = job
+            try:
+                cost = run_model(python, library, folder, model, arguments.limit)
+            except subprocess.CalledProcessError as error:
+                return error
+            print(name, model, cost, flush=True)
+            return cost, lists_of(folder, model, test)
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for (_, _, model), result in zip(jobs, pool.map(run_job, jobs), strict=True):
+                if isinstance(result, subprocess.CalledProcessError):
+                    failed.append({"log": name, "model": model, "error": last_line(result)})
+                else:
+                    costs[model], own = result
+                    ranks.append(own)
         items = pl.read_parquet(folder / "items.parquet")
         catalogue = Catalogue(items, np.zeros(items.height, dtype=np.int64))
     records = compute_ranking_metrics(pl.concat(ranks), [ranks[0]["model"][0]], catalogue, (K,), bootstrap)
@@ -198,8 +213,8 @@ def main() -> None:
         table, errors = measure(name, arguments, bootstrap)
         records += table
         failed += errors
-    not_run = {"Not run": failed} if failed else {}
-    publish("libraries", {"Lists": records, **not_run}, draw(records), digits=4)
+        not_run = {"Not run": failed} if failed else {}
+        publish("libraries", {"Lists": records, **not_run}, draw(records), digits=4)
 
 
 if __name__ == "__main__":

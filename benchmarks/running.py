@@ -38,12 +38,14 @@ def run(command: list[str], threads: int | None = None) -> Any:
     return json.loads(output.stdout.splitlines()[-1])
 
 
-def environment(name: str, *requirements: str) -> Path:
-    """Make an environment of its own for another library, `.venv-peers/NAME`, and return its Python."""
+def environment(name: str, *requirements: str, python: str = sys.executable) -> Path:
+    """Make an environment of its own for another library, `.venv-peers/NAME`, and return its Python.
+
+    `python` is a version or a file of the Python that it stands on.
+    """
     uv, venv = ROOT / ".venv" / "bin" / "uv", ROOT / ".venv-peers" / name
-    subprocess.run([uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, venv], check=True)
-    python = venv / "bin" / "python"
-    subprocess.run(
-        [uv, "pip", "install", "--quiet", "--python", python, *requirements], check=True, stderr=subprocess.PIPE
-    )
-    return python
+    subprocess.run([uv, "venv", "--quiet", "--allow-existing", "--python", python, venv], check=True)
+    own = venv / "bin" / "python"
+    install = [str(uv), "pip", "install", "--quiet", "--python", str(own), *requirements]
+    subprocess.run(install, check=True, stderr=subprocess.PIPE)
+    return own

@@ -16,13 +16,7 @@ from measuring import peak_gib
 K = 10
 LIMIT = int(sys.argv[3])  # CPU seconds of a neural model's training, and of a search
 SEARCHED, BY_RECENCY = ", searched", ", by recency"  # after the name of a model: how its settings are searched
-RECENCIES = (
-    1.0,
-    0.9,
-    0.8,
-    0.7,
-    0.6,
-)  # weights of a like, times that of the user's next later one, as ours are tried with
+RECENCIES = (1.0, 0.9, 0.8, 0.7, 0.6)  # weights of a like, times that of the user's next later one, as ours are tried
 VALIDATION_USERS, LEAST_LIKES = 2000, 5
 
 Recommend = Callable[[list[int]], pd.DataFrame]
@@ -51,17 +45,20 @@ class TrainingStoppedError(Exception):
 
 
 def search(peer: Peer, likes: pd.DataFrame, recencies: Sequence[float] = RECENCIES[:1]) -> tuple[dict[str, Any], int]:
-    """Return the settings with the highest NDCG for the last known like of some users, and how many were tried."""
+    """Return the settings with the highest NDCG for the last known like of some users, and how many were tried.
+
+    The library's defaults come first, then the grid in an order drawn by chance, each with every recency.
+    """
     of_user = likes.groupby("user_id")
     is_last = (of_user.cumcount(ascending=False) == 0) & (of_user["item_id"].transform("size") >= LEAST_LIKES)
     drawn = np.random.default_rng(0).permutation(np.flatnonzero(is_last))[:VALIDATION_USERS]
     held_out = likes.iloc[drawn].set_index("user_id")["item_id"]
     known = likes.drop(index=likes.index[drawn])
     began, found = time.process_time(), list[tuple[float, dict[str, Any]]]()
-    grid = peer.grid if len(recencies) == 1 else {**peer.grid, "recency": recencies}
-    every = list(itertools.product(*grid.values()))
-    for number in np.random.default_rng(0).permutation(len(every)):
-        settings = dict(zip(grid, every[number], strict=True))
+    every = [dict(zip(peer.grid, values, strict=True)) for values in itertools.product(*peer.grid.values())]
+    shuffled = [every[number] for number in np.random.default_rng(0).permutation(len(every))]
+    for settings, recency in itertools.product([{}, *shuffled], recencies):
+        settings = settings if recency == 1 else {**settings, "recency": recency}
         lists = best_items(peer.fit(known, **settings)(held_out.index.to_list()), known)
         place = lists.groupby("user_id", sort=False).cumcount()
         hits = lists["item_id"].to_numpy() == held_out.loc[lists["user_id"]].to_numpy()

@@ -3,6 +3,7 @@
 import tempfile
 import time
 import warnings
+from typing import Any
 
 import pandas as pd
 from catboost import CatBoostRanker
@@ -18,15 +19,22 @@ from rectools.models.nn.transformers.utils import leave_one_out_mask
 from rectools.models.ranking import CandidateGenerator, CandidateRankingModel, CatBoostReranker
 
 warnings.filterwarnings("ignore")
+FITTED: dict[str, Any] = {}  # the last EASE, and what it was fitted with
 
 
 def ease(likes: pd.DataFrame, recency: float = 1.0, **settings: float) -> Recommend:
     """EASE."""
     dated = likes.assign(datetime=pd.to_datetime(likes["timestamp"], unit="s"), weight=1.0)
-    model = EASEModel(recommend_n_threads=1, **settings)
-    model.fit(Dataset.construct(dated))
+    model = _fitted_ease(dated, settings)
     weighted = Dataset.construct(by_recency(dated, recency))
     return lambda users: model.recommend(users, weighted, k=K, filter_viewed=True)
+
+
+def _fitted_ease(dated: pd.DataFrame, settings: dict[str, float]) -> EASEModel:
+    if FITTED.get("of") != (len(dated), settings):  # weights do not read recency: a search fits once for all
+        model = EASEModel(recommend_n_threads=1, **settings)
+        FITTED.update(of=(len(dated), settings), model=model.fit(Dataset.construct(dated)))
+    return FITTED["model"]
 
 
 def sasrec(likes: pd.DataFrame) -> Recommend:
