@@ -170,7 +170,7 @@ def test_libraries(benchmarks, monkeypatch):
         return {"CPU seconds to fit": 1.0}
 
     monkeypatch.setattr(module, "run_model", most_popular)
-    monkeypatch.setattr(module, "environment", lambda *_: Path(sys.executable))
+    monkeypatch.setattr(module, "environment", lambda *_, **__: Path(sys.executable))
     arguments = ("--logs", "fabricated", "--libraries", "ours", "implicit", "--models", *module.OURS, "implicit ALS")
     tables = benchmarks.tables("libraries", *arguments)
     assert [record["model"] for record in tables["Lists"]] == [*module.OURS]
@@ -187,12 +187,13 @@ def test_a_search_keeps_the_settings_that_find_the_last_known_likes(benchmarks, 
     known = pd.DataFrame({"user_id": users.repeat(likes), "item_id": np.arange(len(users) * likes)})
     sizes = []
 
-    def fit(train, place):
+    def fit(train, place=1):
         sizes.append(len(train))
         return lambda asked: pd.DataFrame({"user_id": asked, "item_id": [likes * user + place for user in asked]})
 
-    for places, best in (([0, likes - 1, 2], likes - 1), ([likes - 1, likes], likes - 1)):
-        assert module.search(module.Peer(fit, {"place": places}), known) == ({"place": best}, len(places))
+    for places in ([0, likes - 1, 2], [likes - 1, likes]):
+        assert module.search(module.Peer(fit, {"place": places}), known) == ({"place": likes - 1}, 1 + len(places))
+    assert module.search(module.Peer(fit, {"place": [0, 2]}), known) == ({}, 3)  # none better than the defaults
     assert {*sizes} == {len(known) - len(users)}
 
 
@@ -204,13 +205,12 @@ def test_histories_by_recency_are_one_more_setting_of_a_search(benchmarks, monke
     assert module.by_recency(known, 1)["weight"].to_list() == [1] * 4
     likes = pd.DataFrame({"user_id": np.arange(10).repeat(6), "item_id": np.arange(60)})
 
-    def fit(train, place, recency):
+    def fit(train, place=0, recency=1.0):
         return lambda asked: pd.DataFrame(
             {"user_id": asked, "item_id": [6 * user + (5 if recency == 0.7 else place) for user in asked]}
         )
 
-    chosen, tried = module.search(module.Peer(fit, {"place": [0, 1]}), likes, (1.0, 0.7))
-    assert (chosen["recency"], tried) == (0.7, 4)
+    assert module.search(module.Peer(fit, {"place": [0, 1]}), likes, (1.0, 0.7)) == ({"recency": 0.7}, 6)
 
 
 def test_ablation(benchmarks, monkeypatch):
