@@ -2,14 +2,17 @@
 
     make bench-peers
     python benchmarks/libraries.py --logs movielens-100k --libraries ours implicit
+    python benchmarks/libraries.py --frozen
 
 Each user's last like tests, of the users with at least five; all other likes are known, and nothing else is: no
-ratings, and no times but the order of likes, in which ties are broken by chance. Candidates are all items that the user
-has not taken. Each library has an environment of its own, `.venv-peers/NAME`. Its models stand at their default
-settings and, where one fit takes seconds, at the best of some dozens by each user's last known like, without and with
-recency: histories whose likes weigh decay^k, k likes before the last one, where the model reads weights. A training or
-a search ends after ten CPU minutes (`--limit`). Every model has a process of its own, one thread, and as many run at
-once as there are cores. Tables are kept after every log. LensKit needs Python 3.13 on the PATH.
+ratings, and no times but the order of likes, in which ties are broken by chance. With `--frozen`, the last tenth of the
+likes tests instead, of the users with at least five likes before: each has one list for all of them, as in a file that
+is made once. Candidates are all items that the user has not taken. Each library has an environment of its own,
+`.venv-peers/NAME`. Its models stand at their default settings and, where one fit takes seconds, at the best of some
+dozens by each user's last known like, without and with recency: histories whose likes weigh decay^k, k likes before the
+last one, where the model reads weights. A training or a search ends after ten CPU minutes (`--limit`). Every model has
+a process of its own, one thread, and as many run at once as there are cores. Tables are kept after every log. LensKit
+needs Python 3.13 on the PATH.
 """
 
 import argparse
@@ -35,7 +38,7 @@ from reclora_kedro.evaluation.records import Records
 from reclora_kedro.recommendation.list_metrics import Catalogue
 from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
 
-K, LEAST_LIKES = 10, 5
+K, LEAST_LIKES, FROZEN_SHARE = 10, 5, 0.1
 Table = list[dict[str, Any]]
 OURS = ("Recommender.fit", "Recommender.fit, ids alone")
 LIBRARIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # requirements and models
@@ -67,10 +70,10 @@ LIBRARIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # requirement
 PYTHONS = {"lenskit": "3.13"}  # of what does not run on this one
 
 
-def split_likes(project: Project, folder: Path) -> pl.DataFrame:
-    """Write the known likes, the items and the test users of a log; return each test user's last like.
+def split_likes(project: Project, folder: Path, is_frozen: bool) -> pl.DataFrame:
+    """Write the known likes, the items and the test users of a log; return the likes that test.
 
-    Ids are numbers from 0, in the order of the log's own.
+    Ids are numbers from 0, in the order of the log's own. Likes of the second in which the last tenth begins test, too.
     """
     tables = read_tables(project)
     likes = tables.interactions.filter(label=1).select("user_id", "item_id", "timestamp")
@@ -82,11 +85,18 @@ def split_likes(project: Project, folder: Path) -> pl.DataFrame:
         timestamp=1_000_000_000 + pl.int_range(pl.len()),
     )
     of_user = pl.len().over("user_id")
-    last = (pl.col("timestamp") == pl.col("timestamp").max().over("user_id")) & (of_user >= LEAST_LIKES)
-    test, known = coded.filter(last), coded.filter(~last)
+    if is_frozen:
+        begin = ordered["timestamp"][int((1 - FROZEN_SHARE) * ordered.height)]
+        later = ordered["timestamp"] >= begin
+        known = coded.filter(~later)
+        often = known.filter(of_user >= LEAST_LIKES)
+        test = coded.filter(later).join(often, on="user_id", how="semi", maintain_order="left")
+    else:
+        last = (pl.col("timestamp") == pl.col("timestamp").max().over("user_id")) & (of_user >= LEAST_LIKES)
+        test, known = coded.filter(last), coded.filter(~last)
     test = test.join(known.select("item_id").unique(), on="item_id", how="semi", maintain_order="left")
     known.select("user_id", "item_id", "timestamp").write_csv(folder / "train.csv")
-    test.select("user_id").write_csv(folder / "users.csv")
+    test.select(pl.col("user_id").unique(maintain_order=True)).write_csv(folder / "users.csv")
     taken = tables.items.filter(pl.col("item_id").is_in(ordered["item_id"].implode()))
     taken.with_columns((pl.col("item_id").rank("dense") - 1).cast(pl.Int64)).write_parquet(folder / "items.parquet")
     return test
@@ -112,9 +122,13 @@ def last_line(error: subprocess.CalledProcessError) -> str:
 def lists_of(folder: Path, model: str, test: pl.DataFrame) -> pl.DataFrame:
     """Return the ranks of a model's lists, as `rank_likes` has them.
 
-    Some libraries fill short lists with items that the user has taken, or repeat one: these places count for nothing.
+    Some libraries fill short lists with -1, with items that the user has taken, or repeat one: these places count for
+    nothing.
     """
-    lists, known = pl.read_csv(folder / f"{model}.csv"), pl.read_csv(folder / "train.csv")
+    lists, known = (
+        pl.read_csv(folder / f"{model}.csv").filter(pl.col("item_id") >= 0),
+        pl.read_csv(folder / "train.csv"),
+    )
     lists = lists.join(known, on=["user_id", "item_id"], how="anti", maintain_order="left")
     lists = lists.unique(["user_id", "item_id"], keep="first", maintain_order=True)
     lists = lists.group_by("user_id", maintain_order=True).agg(top_items="item_id")
@@ -134,7 +148,7 @@ def measure(name: str, arguments: argparse.Namespace, bootstrap: Bootstrap) -> t
     costs, ranks, failed = dict[str, dict[str, Any]](), list[pl.DataFrame](), Table()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        test = split_likes(open_project(LOGS[name]), folder)
+        test = split_likes(open_project(LOGS[name]), folder, arguments.frozen)
         jobs = list[tuple[Path, str, str]]()
         for library in arguments.libraries:
             requirements, known = LIBRARIES[library]
@@ -178,7 +192,8 @@ def measure(name: str, arguments: argparse.Namespace, bootstrap: Bootstrap) -> t
             "its low": record["ndcg_difference_low"],
             "its high": record["ndcg_difference_high"],
             "p": record["p_adjusted"],
-            "users": record["rows"],
+            "users": record["users"],
+            "likes": record["rows"],
         }
         | costs[record["model"]]
         for record in records
@@ -205,6 +220,7 @@ def main() -> None:
     parser.add_argument("--logs", nargs="+", choices=LOGS, default=list(LOGS))
     parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, default=list(LIBRARIES))
     parser.add_argument("--models", nargs="+", help="some of their models")
+    parser.add_argument("--frozen", action="store_true", help="one list per user, for the last tenth of the likes")
     parser.add_argument("--limit", type=int, default=600, help="CPU seconds of a neural model's training")
     arguments = parser.parse_args()
     bootstrap = Bootstrap(confidence=0.95, seed=42)
@@ -214,7 +230,8 @@ def main() -> None:
         records += table
         failed += errors
         not_run = {"Not run": failed} if failed else {}
-        publish("libraries", {"Lists": records, **not_run}, draw(records), digits=4)
+        kept_as = "libraries_frozen" if arguments.frozen else "libraries"
+        publish(kept_as, {"Lists": records, **not_run}, draw(records), digits=4)
 
 
 if __name__ == "__main__":

@@ -149,7 +149,8 @@ def test_windows(benchmarks):
     assert module.hits_and_gains(np.array([[1, 2], [0, 1]]), liked) == (0.5, pytest.approx(gain / (1 + gain) / 2))
 
 
-def test_libraries(benchmarks, monkeypatch):
+@pytest.mark.parametrize("frozen", [False, True])
+def test_libraries(benchmarks, monkeypatch, frozen):
     module = benchmarks.module("libraries")
     monkeypatch.setattr(module, "LOGS", {"fabricated": "test"})
 
@@ -162,22 +163,30 @@ def test_libraries(benchmarks, monkeypatch):
             known, on=["user_id", "item_id"], how="anti", maintain_order="left"
         )
         first = lists.group_by("user_id", maintain_order=True).head(module.K).select("user_id", "item_id")
-        if model == module.OURS[1]:  # a user gets no list, and another one what they took
-            first = pl.concat(
-                [first.filter(pl.col("user_id") > users["user_id"][1]), known.select(first.columns).head(1)]
-            )
+        assert users["user_id"].is_unique().all()
         first.write_csv(folder / f"{model}.csv")
         return {"CPU seconds to fit": 1.0}
 
     monkeypatch.setattr(module, "run_model", most_popular)
     monkeypatch.setattr(module, "environment", lambda *_, **__: Path(sys.executable))
     arguments = ("--logs", "fabricated", "--libraries", "ours", "implicit", "--models", *module.OURS, "implicit ALS")
-    tables = benchmarks.tables("libraries", *arguments)
+    benchmarks.files["libraries"] = "libraries_frozen" if frozen else "libraries"
+    tables = benchmarks.tables("libraries", *arguments, *["--frozen"] * frozen)
     assert [record["model"] for record in tables["Lists"]] == [*module.OURS]
-    assert 0 < tables["Lists"][0]["NDCG@10"] <= tables["Lists"][0]["HR@10"] < 1
+    assert all((record["likes"] > record["users"]) == frozen for record in tables["Lists"])
+    assert frozen or 0 < tables["Lists"][0]["NDCG@10"] <= tables["Lists"][0]["HR@10"] < 1
     assert tables["Not run"] == [
         {"log": "fabricated", "model": "implicit ALS", "error": "ImportError: no such library"}
     ]
+
+
+def test_places_of_lists_that_recommend_nothing_count_for_nothing(benchmarks, tmp_path):
+    (tmp_path / "train.csv").write_text("user_id,item_id\n0,5\n1,5\n2,5\n")
+    (tmp_path / "M.csv").write_text("user_id,item_id\n0,5\n0,7\n0,7\n0,6\n0,-1\n1,-1\n")  # taken, repeated, padded
+    test = pl.DataFrame({"user_id": [0, 1, 2, 0], "item_id": [6, 6, 6, 8]})
+    lists = benchmarks.module("libraries").lists_of(tmp_path, "M", test)
+    assert lists["rank"].to_list() == [2, None, None, None]
+    assert lists["top_items"].to_list() == [[7, 6], [0], [0], [7, 6]]
 
 
 def test_a_search_keeps_the_settings_that_find_the_last_known_likes(benchmarks, monkeypatch):
